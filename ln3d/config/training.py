@@ -1,0 +1,42 @@
+"""Recipe section shared by both trainings."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from ln3d.config.section import Section
+
+
+class TrainingConfig(Section):
+    """How long, how fast, how often saved."""
+
+    steps: int = Field(1000, ge=1)
+    """Optimiser steps."""
+    batch: int = Field(8, ge=1)
+    """Objects per step, over all processes."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """Peak learning rate."""
+    final_learning_rate: float = Field(0.01, ge=0, le=1)
+    """Where the cosine schedule ends, relative to the peak; 1 keeps it constant after the warm-up."""
+    warmup: int = Field(100, ge=0)
+    """Steps of linear warm-up."""
+    weight_decay: float = Field(0.01, ge=0)
+    """AdamW's decay, of matrices only."""
+    betas: tuple[float, float] = (0.9, 0.99)
+    """AdamW's moment decays."""
+    gradient_clip: float = Field(1.0, gt=0)
+    """Largest gradient norm."""
+    ema: float = Field(0.999, ge=0, lt=1)
+    """Decay of the weight average that is published."""
+    precision: Literal["fp32", "bf16"] = "bf16"
+    """Autocast of the networks; the renderer's geometry stays fp32."""
+    workers: int = Field(0, ge=0)
+    """Loader processes; the data is the same for any number."""
+    checkpoint_every: int = Field(500, ge=1)
+    """Steps between sealed checkpoints."""
+    log_every: int = Field(10, ge=1)
+    """Steps between lines of metrics.jsonl."""
+    validate_every: int = Field(1000, ge=1)
+    """Steps between validations."""
+    gradient_checkpointing: bool = False
+    """Trade time for memory in the transformer."""

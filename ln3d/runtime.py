@@ -1,0 +1,42 @@
+"""The process we run in: device, threads, and the C allocator."""
+
+import ctypes
+import os
+import platform
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # glibc's mallopt parameters
+
+
+def tune_allocator() -> bool:
+    """Keep freed memory in the process; return whether that was done (Linux with glibc only).
+
+    By default glibc maps every large activation afresh and returns it at once, so that a training
+    step on a CPU spends most of its time in page faults. Call it before the first large tensor.
+    """
+    if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
+        return False
+    libc = ctypes.CDLL("libc.so.6")
+    done = [
+        libc.mallopt(_M_MMAP_MAX, 0),
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1),
+        libc.mallopt(_M_TOP_PAD, 256 << 20),
+    ]
+    return all(done)
+
+
+def available_cores() -> int:
+    """Return the number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def choose_device(name: str = "auto") -> "torch.device":
+    """Return the torch device called `name`; `auto` is CUDA where there is one, else the CPU."""
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
