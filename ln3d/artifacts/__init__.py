@@ -1,0 +1,1 @@
+"""What is on disk between stages: sealed folders with a manifest, published by one rename."""
