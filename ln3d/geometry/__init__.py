@@ -1,0 +1,1 @@
+"""Pure maths of cameras, rays, planes, volumes, surfaces and point sets."""

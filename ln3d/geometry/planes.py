@@ -1,0 +1,37 @@
+"""Tri-planes: three feature planes xy, yz, zx that a point is projected onto."""
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+AXES = ((0, 1), (1, 2), (2, 0))
+"""World axes of each plane, in storage order: (across, along the rows) of xy, yz, zx."""
+
+
+def project(points: Float[Tensor, "*n 3"]) -> Float[Tensor, "3 *n 2"]:
+    """Return the coordinates of `points` on each plane: (x, y), (y, z), (z, x), in the order of `AXES`."""
+    cycle = torch.cat([points, points[..., :1]], dim=-1)
+    return cycle.unfold(-1, size=2, step=1).movedim(-2, 0)
+
+
+def sample_planes(planes: Float[Tensor, "b 3 c h w"], points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n c"]:
+    """Return the features of `points` in [-1, 1]^3: bilinear on each plane, summed over the planes.
+
+    A plane covers [-1, 1]^2, its first coordinate across the columns and its second down the rows;
+    -1 and 1 are the outer borders of the outer texels, and outside there are zeros. Always fp32:
+    half-precision sampling is slower on CPUs and loses the position within a texel.
+    """
+    with torch.autocast(points.device.type, enabled=False):
+        # One long row of points: the CPU kernel works on rows, and is half as fast on a column.
+        grid = rearrange(project(points.float()), "p b n xy -> (b p) 1 n xy")
+        features = F.grid_sample(
+            rearrange(planes.float(), "b p c h w -> (b p) c h w"),
+            grid,
+            mode="bilinear",
+            padding_mode="zeros",
+            align_corners=False,
+        )
+        summed = rearrange(features, "(b p) c 1 n -> b p c n", p=3).sum(dim=1)
+        return rearrange(summed, "b c n -> b n c")

@@ -1,0 +1,38 @@
+"""Radiance fields: what a point of the scene box is made of."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ln3d.geometry.planes import sample_planes
+
+Field = Callable[[Float[Tensor, "b n 3"]], tuple[Float[Tensor, "b n"], Float[Tensor, "b n 3"]]]
+"""Points in the world -> (density per world unit, at least 0; sRGB colour in [0, 1]), both fp32.
+
+The colour may be outside by up to 0.001; whoever stores it clips it."""
+
+_COLOUR_REACH = 1.002
+"""Colours are a sigmoid stretched by this, so that 0 and 1 are within reach (EG3D)."""
+
+
+def triplane_field(
+    planes: Float[Tensor, "b 3 c h w"], head: nn.Module, density_scale: float, density_shift: float
+) -> Field:
+    """Return the field of feature planes and a `head` (b n c) -> (b n 4) of raw density and colour.
+
+    Density is `density_scale` * softplus(raw - `density_shift`), 0 outside the box [-1, 1]^3. The head
+    runs under the caller's autocast; everything else is fp32.
+    """
+    planes = planes.float()
+
+    def field(points: Float[Tensor, "b n 3"]) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b n 3"]]:
+        raw = head(sample_planes(planes, points)).float()
+        inside = points.abs().amax(dim=-1) <= 1
+        density = torch.where(inside, density_scale * F.softplus(raw[..., 0] - density_shift), 0)
+        colour = torch.sigmoid(raw[..., 1:]) * _COLOUR_REACH - (_COLOUR_REACH - 1) / 2
+        return density, colour
+
+    return field
