@@ -1,0 +1,164 @@
+"""One step of stage 1: encode, sample, decode, render the chosen rays, compare."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ln3d.config.vae import VaeConfig
+from ln3d.data.batches import VaeBatches, input_views
+from ln3d.data.pictures import Pictures
+from ln3d.data.shards import ShardSet
+from ln3d.errors import RecipeError
+from ln3d.losses.kl import kl_divergence, kl_weight
+from ln3d.losses.reconstruction import (
+    colour_loss,
+    depth_loss,
+    psnr_of,
+    surface_colour_loss,
+)
+from ln3d.models.autoencoder import Autoencoder
+from ln3d.models.posterior import Posterior
+from ln3d.models.views import Views
+from ln3d.rendering.fields import Field, triplane_field
+from ln3d.rendering.volume import Rendered, render_images, render_rays
+from ln3d.seeding import generator
+
+_VALIDATED = 4  # objects of each split looked at during training
+
+
+@dataclass
+class VaeTask:
+    """Stage 1 as the loop sees it; `train` and `validation` are indices into the shards."""
+
+    shards: ShardSet
+    train: Sequence[int]
+    validation: Sequence[int]
+    config: VaeConfig
+    seed: int
+    networks: Autoencoder = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Build the networks, from the seed alone. Raises RecipeError for what is not built."""
+        check_losses(self.config)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            self.networks = Autoencoder(self.config)
+        self.batch = VaeBatches(self.shards, self.train, self.config, self.seed)
+
+    def loss(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the weighted sum of the stage-1 losses and each of them unweighted."""
+        posterior = self.networks.encode(views_of(batch))
+        latent = posterior.sample(self._noise(posterior, step, "posterior"))
+        density = radiance(self.networks, self.networks.decode(latent))
+        rendered = render_rays(
+            density,
+            batch["origins"],
+            batch["directions"],
+            self.config.renderer,
+            generator=generator(self.seed, step, "jitter"),
+            depth_hint=batch["depth"] if self.config.renderer.guided_fine else None,
+        )
+        terms = self._terms(rendered, density, batch, posterior)
+        weights = self._weights(step)
+        total = torch.stack([weights[name] * term for name, term in terms.items() if weights[name] > 0]).sum()
+        return total, {name: term.detach() for name, term in terms.items()}
+
+    def _terms(
+        self, rendered: Rendered, field: Field, batch: dict[str, Tensor], posterior: Posterior
+    ) -> dict[str, Tensor]:
+        losses = self.config.losses
+        weights = (losses.l1, losses.l2, losses.chroma)
+        terms = {
+            "colour": colour_loss(rendered.colour, batch["colour"], *weights),
+            "alpha": (rendered.alpha - batch["alpha"]).abs().mean(),
+            "depth": depth_loss(rendered.depth, batch["depth"], rendered.alpha),
+            "kl": kl_divergence(posterior.mean, posterior.log_variance),
+        }
+        if losses.surface > 0:
+            points = batch["origins"] + batch["depth"][..., None] * batch["directions"]
+            solid = ((batch["depth"] > 0) & (batch["alpha"] > 0.99)).float()
+            terms["surface"] = surface_colour_loss(field(points)[1], batch["colour"], solid, *weights)
+        return terms
+
+    def _weights(self, step: int) -> dict[str, float]:
+        losses = self.config.losses
+        kl = kl_weight(step, losses.kl, losses.kl_start, losses.kl_end, losses.kl_initial)
+        return {"colour": 1.0, "alpha": losses.alpha, "depth": losses.depth, "kl": kl, "surface": losses.surface}
+
+    def _noise(self, posterior: Posterior, step: int, purpose: str) -> Float[Tensor, "b 3 c h w"]:
+        shape = posterior.mean.shape[1:]
+        drawn = [torch.randn(shape, generator=generator(self.seed, step, i, purpose)) for i in range(len(posterior.mean))]
+        return torch.stack(drawn).to(posterior.mean.device)
+
+    def validate(self) -> dict[str, float]:
+        """Return the PSNR in dB of held-out views, on white, of a few training and validation objects."""
+        figures = {}
+        for name, objects in {"train": self.train, "validation": self.validation}.items():
+            if objects:
+                figures[f"psnr_{name}"] = self._psnr(list(objects[:: max(1, len(objects) // _VALIDATED)])[:_VALIDATED])
+        return figures
+
+    def _psnr(self, objects: Sequence[int]) -> float:
+        inputs, targets = evaluation_views(self.config, self.shards.views)
+        pictures = self.batch.pictures
+        errors = []
+        for index in objects:
+            colour, _, _ = reconstruct(self.networks, pictures, index, inputs, targets[:1])
+            truth, _, _ = pictures.stack(index, targets[:1], None)
+            errors.append((colour.cpu() - torch.from_numpy(truth)).square().mean())
+        return psnr_of(torch.stack(errors))
+
+
+def check_losses(config: VaeConfig) -> None:
+    """Raise RecipeError, naming all of them, for losses that are not built."""
+    losses = config.losses
+    unbuilt = [name for name, weight in {"lpips": losses.lpips, "adversarial": losses.adversarial}.items() if weight]
+    if unbuilt:
+        raise RecipeError(
+            f"not built yet: the loss {' and the loss '.join(unbuilt)}",
+            "set " + " and ".join(f"vae.losses.{name}=0" for name in unbuilt),
+        )
+
+
+def views_of(batch: dict[str, Tensor]) -> Views:
+    """Return the encoder's input of a batch."""
+    return Views(batch["input_colour"], batch["input_depth"], batch["input_cameras"], batch["input_intrinsics"])
+
+
+def radiance(networks: Autoencoder, planes: Float[Tensor, "b 3 c h w"]) -> Field:
+    """Return the radiance field of feature planes, as the networks' recipe defines density."""
+    config = networks.config.field
+    return triplane_field(planes, networks.head, config.density_scale, config.density_shift)
+
+
+def evaluation_views(config: VaeConfig, views: int) -> tuple[list[int], list[int]]:
+    """Return the encoder's views and the views compared at evaluation: fixed, and never supervised if so held out."""
+    held_out = [v for v in config.supervision.held_out_views if v < views]
+    rest = [v for v in range(views) if v not in held_out]
+    inputs = rest[: config.encoder.views]
+    return inputs, held_out or rest[config.encoder.views :] or rest
+
+
+@torch.no_grad()
+def encode_object(networks: Autoencoder, pictures: Pictures, index: int, views: Sequence[int]) -> Posterior:
+    """Return the posterior (batch of one) of object `index` seen in `views`, without augmentation."""
+    device = next(networks.parameters()).device
+    batch = input_views(pictures, index, views, networks.config, np.eye(3, dtype=np.float32))
+    return networks.encode(views_of({name: value[None].to(device) for name, value in batch.items()}))
+
+
+@torch.no_grad()
+def reconstruct(
+    networks: Autoencoder, pictures: Pictures, index: int, inputs: Sequence[int], targets: Sequence[int]
+) -> tuple[Float[Tensor, "v h w 3"], Float[Tensor, "v h w"], Float[Tensor, "v h w"]]:
+    """Return colour, coverage and depth of `targets` rendered from the posterior mean of `inputs`."""
+    device = next(networks.parameters()).device
+    planes = networks.decode(encode_object(networks, pictures, index, inputs).mean)
+    camera_to_world, intrinsics = (c.to(device) for c in pictures.cameras(index, targets))
+    field = radiance(networks, planes.expand(len(targets), -1, -1, -1, -1))
+    side = pictures.shards.resolution
+    return render_images(field, camera_to_world, intrinsics, side, networks.config.renderer)
