@@ -1,0 +1,119 @@
+"""COV, MMD and 1-NNA of many clouds against many: `chamfer_minima` against a scipy loop in two processes.
+
+    python benchmarks/chamfer.py [--clouds 200] [--points 4096] [--workspace RUN]
+
+The peer computes every pair of the three matrices (the two square ones by their upper half) with all trees built once
+in each process. With `--workspace` the clouds are the outer surfaces of the objects in its shards, otherwise random
+furniture made of boxes. The last line is JSON.
+"""
+
+import argparse
+import json
+import time
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from ln3d.artifacts.workspace import Workspace
+from ln3d.data.shards import ShardSet
+from ln3d.geometry.chamfer import cloud_set
+from ln3d.geometry.chamfer_minima import chamfer_minima
+from ln3d.geometry.clouds import normalised_cloud, thinned, unproject
+
+_clouds: list[np.ndarray] = []
+_trees: list[cKDTree] = []
+
+
+def furniture(count: int, points: int, seed: int = 0) -> list[np.ndarray]:
+    """Return clouds on the surfaces of chairs of random proportions: a seat, a back and four legs."""
+    rng = np.random.default_rng(seed)
+    clouds = []
+    for _ in range(count):
+        w, h, d = rng.uniform(0.3, 1, 3)
+        centres = np.array(
+            [[0, 0, 0], [0, h / 2, -d / 2], *[[x * w, -h / 2, z * d] for x in (-0.5, 0.5) for z in (-0.5, 0.5)]]
+        )
+        sizes = np.array([[w, 0.05, d], [w, h, 0.05], *[[0.06, h, 0.06]] * 4])
+        box = rng.choice(6, points, p=sizes.max(1) / sizes.max(1).sum())
+        local = rng.uniform(-0.5, 0.5, (points, 3))
+        local[np.arange(points), rng.integers(0, 3, points)] = rng.choice([-0.5, 0.5], points)
+        clouds.append(normalised_cloud(centres[box] + local * sizes[box]))
+    return clouds
+
+
+def real(workspace: Path, count: int, points: int) -> list[np.ndarray]:
+    """Return clouds of the outer surfaces of the first `count` objects of a workspace's shards."""
+    shards = ShardSet(Workspace(workspace).open("shards"))
+    if len(shards) < count:
+        raise SystemExit(f"{workspace} has {len(shards)} objects, {count} are needed: lower --clouds")
+    clouds = []
+    for i in range(count):
+        depth = np.stack([shards.depth(i, view) for view in range(shards.views)])
+        seen = unproject(depth, shards.camera_to_world(i), shards.intrinsics(i))
+        clouds.append(normalised_cloud(thinned(seen, points, seed=i)))
+    return clouds
+
+
+def _start(clouds: list[np.ndarray]) -> None:
+    _clouds[:], _trees[:] = clouds, [cKDTree(cloud) for cloud in clouds]
+
+
+def _pair(pair: tuple[int, int]) -> float:
+    i, j = pair
+    there, back = _trees[j].query(_clouds[i])[0], _trees[i].query(_clouds[j])[0]
+    return float((there**2).mean() + (back**2).mean())
+
+
+def by_scipy(ours: list[np.ndarray], theirs: list[np.ndarray]) -> list[np.ndarray]:
+    """Return the matrices ours-theirs, ours-ours and theirs-theirs, every pair computed; infinite diagonals."""
+    g, n = len(ours), len(ours) + len(theirs)
+    pairs = [(i, j) for i in range(n) for j in range(i + 1, n)]
+    with get_context("spawn").Pool(2, _start, ([*ours, *theirs],)) as pool:
+        values = pool.map(_pair, pairs, chunksize=64)
+    whole = np.full((n, n), np.inf)
+    for (i, j), value in zip(pairs, values, strict=True):
+        whole[i, j] = whole[j, i] = value
+    return [whole[:g, g:], whole[:g, :g], whole[g:, g:]]
+
+
+def by_bounds(ours: list[np.ndarray], theirs: list[np.ndarray], workers: int) -> list[np.ndarray]:
+    """Return the same matrices with infinity where a pair is no minimum."""
+    a, b = cloud_set(ours), cloud_set(theirs)
+    return [chamfer_minima(x, y, workers=workers) for x, y in ((a, b), (a, a), (b, b))]
+
+
+def main() -> None:
+    """Time both, compare all minima, print one JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clouds", type=int, default=200, help="clouds on each side")
+    parser.add_argument("--points", type=int, default=4096)
+    parser.add_argument("--workspace", type=Path, help="take the clouds from the shards of this workspace")
+    options = parser.parse_args()
+    total = 2 * options.clouds
+    clouds = real(options.workspace, total, options.points) if options.workspace else furniture(total, options.points)
+    ours, theirs = clouds[::2], clouds[1::2]
+    start = time.perf_counter()
+    fast = by_bounds(ours, theirs, workers=2)
+    middle = time.perf_counter()
+    slow = by_scipy(ours, theirs)
+    end = time.perf_counter()
+    for mine, peer in zip(fast, slow, strict=True):
+        np.testing.assert_array_equal(mine.argmin(1), peer.argmin(1))
+        np.testing.assert_allclose(mine.min(1), peer.min(1), rtol=1e-12)
+        np.testing.assert_allclose(mine.min(0), peer.min(0), rtol=1e-12)
+    result = {
+        "benchmark": "chamfer",
+        "clouds": [len(ours), len(theirs)],
+        "points": options.points,
+        "source": "shards" if options.workspace else "furniture",
+        "seconds": {"ln3d": round(middle - start, 2), "scipy": round(end - middle, 2)},
+        "pairs_finished": round(float(np.mean([np.isfinite(m).mean() for m in fast])), 4),
+        "ratios": {"scipy": round((end - middle) / (middle - start), 2)},
+    }
+    print(json.dumps(result))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""Training batches of stage 1: which objects, views and rays a step sees."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ln3d.config.vae import AugmentationConfig, SupervisionConfig, VaeConfig
+from ln3d.data.pictures import Pictures
+from ln3d.data.shards import ShardSet
+from ln3d.errors import RecipeError
+from ln3d.geometry.rays import pixel_rays
+from ln3d.seeding import numpy_generator
+
+_LUMA = np.float32([0.299, 0.587, 0.114])  # ITU-R BT.601
+_NEAR, _BORDER = 0.42, 1.0  # weights of pixels close to the object and on its outline; the object itself has 1
+
+Batch = dict[str, Tensor]
+
+
+@dataclass
+class VaeBatches:
+    """The batch of step n as a pure function of (seed, n, retries); callable from any worker or rank.
+
+    `objects` are indices into the shards. Keys of a batch: `input_colour` (b v 3 h w), `input_depth` (b v h w),
+    `input_cameras` (b v 4 4), `input_intrinsics` (b v 3 3), and for r rays per object `origins`, `directions`,
+    `colour` (b r 3), `alpha`, `depth` (b r).
+    """
+
+    shards: ShardSet
+    objects: Sequence[int]
+    config: VaeConfig
+    seed: int
+
+    def __post_init__(self) -> None:
+        """Refuse a recipe that asks for more views than there are. Raises RecipeError."""
+        check_views(self.config, self.shards.views)
+        self.pictures = Pictures(self.shards)
+        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
+
+    def __call__(self, step: int, retries: int, samples: range) -> Batch:
+        """Return the part `samples` of the batch of `step`; `retries` counts roll-backs after a non-finite loss."""
+        parts = [self._sample(step * self.config.training.batch + sample, step, retries) for sample in samples]
+        return {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
+
+    def _object(self, position: int) -> int:
+        epoch, place = divmod(position, len(self.objects))
+        if self._order[0] != epoch:
+            self._order = (epoch, numpy_generator(self.seed, "order", epoch).permutation(len(self.objects)))
+        return self.objects[int(self._order[1][place])]
+
+    def _sample(self, position: int, step: int, retries: int) -> Batch:
+        index = self._object(position)
+        random = numpy_generator(self.seed, "vae", position, retries)
+        inputs, supervised = choose_views(random, self.shards.views, self.config)
+        progress = step / self.config.training.steps
+        tint = _tint(random, self.config.augmentation, progress)
+        batch = input_views(self.pictures, index, inputs, self.config, tint)
+        batch.update(self._rays(index, supervised, random, tint))
+        return batch
+
+    def _rays(self, index: int, views: Sequence[int], random: np.random.Generator, tint: np.ndarray) -> Batch:
+        supervision = self.config.supervision
+        colour, alpha, depth = self.pictures.stack(index, views, supervision.resolution)
+        side = alpha.shape[-1]
+        chosen = choose_pixels(random, torch.from_numpy(alpha), supervision)
+        view, row, column = chosen // (side * side), chosen // side % side, chosen % side
+        pixels = torch.stack([column, row], dim=-1).float() + 0.5
+        camera_to_world, intrinsics = self.pictures.cameras(index, views)
+        origins, directions = pixel_rays(camera_to_world[view], intrinsics[view], pixels[:, None], side)
+        return {
+            "origins": origins[:, 0],
+            "directions": directions[:, 0],
+            "colour": torch.from_numpy(np.clip(colour.reshape(-1, 3)[chosen.numpy()] @ tint, 0, 1)),
+            "alpha": torch.from_numpy(alpha.reshape(-1))[chosen],
+            "depth": torch.from_numpy(depth.reshape(-1))[chosen],
+        }
+
+
+def check_views(config: VaeConfig, views: int) -> None:
+    """Raise RecipeError unless `views` per object suffice for the inputs and the novel views."""
+    held_out = [v for v in config.supervision.held_out_views if v < views]
+    needed = config.encoder.views + config.supervision.novel_views
+    if needed > views - len(held_out):
+        raise RecipeError(
+            f"the recipe takes {config.encoder.views} input and {config.supervision.novel_views} novel views, "
+            f"but only {views - len(held_out)} of {views} views per object are not held out",
+            "render more views (dataset.cameras.views) or lower vae.encoder.views",
+        )
+    if config.supervision.input_views > config.encoder.views:
+        raise RecipeError("vae.supervision.input_views exceeds vae.encoder.views", "supervise at most the input views")
+
+
+def choose_views(random: np.random.Generator, views: int, config: VaeConfig) -> tuple[list[int], list[int]]:
+    """Return input views and supervised views of one object, held-out ones excluded."""
+    held_out = set(config.supervision.held_out_views)
+    order = [int(v) for v in random.permutation(views) if v not in held_out]
+    inputs, rest = order[: config.encoder.views], order[config.encoder.views :]
+    return inputs, inputs[: config.supervision.input_views] + rest[: config.supervision.novel_views]
+
+
+def input_views(pictures: Pictures, index: int, views: Sequence[int], config: VaeConfig, tint: np.ndarray) -> Batch:
+    """Return what the encoder sees of object `index`, colours multiplied by the 3x3 matrix `tint`."""
+    side = config.encoder.resolution if config.encoder.kind == "image" else None
+    colour, _, depth = pictures.stack(index, views, side)
+    camera_to_world, intrinsics = pictures.cameras(index, views)
+    return {
+        "input_colour": torch.from_numpy(np.clip(colour @ tint, 0, 1).transpose(0, 3, 1, 2).copy()),
+        "input_depth": torch.from_numpy(depth),
+        "input_cameras": camera_to_world,
+        "input_intrinsics": intrinsics,
+    }
+
+
+def choose_pixels(
+    random: np.random.Generator, alpha: Float[Tensor, "v h w"], config: SupervisionConfig
+) -> Int[Tensor, "r"]:
+    """Return flat indices into (v, h, w) of the rays to compare.
+
+    `rays`: independent draws; with probability `foreground` by closeness to the object, else anywhere. `crop`:
+    one square window per view, around a foreground pixel with that probability. `full`: every pixel.
+    """
+    views, side = alpha.shape[0], alpha.shape[-1]
+    if config.kind == "full":
+        return torch.arange(alpha.numel())
+    weights = _closeness(alpha)
+    if config.kind == "rays":
+        weights = config.foreground * weights / weights.sum() + (1 - config.foreground) / weights.numel()
+        cumulative = np.cumsum(weights.reshape(-1).numpy().astype(np.float64))
+        draws = np.searchsorted(cumulative, random.random(config.rays) * cumulative[-1], side="right")
+        return torch.from_numpy(np.minimum(draws, weights.numel() - 1))
+    window = min(config.crop, side)
+    return torch.cat([_window(random, weights[v], window, config.foreground) + v * side * side for v in range(views)])
+
+
+def _window(
+    random: np.random.Generator, weights: Float[Tensor, "h w"], window: int, foreground: float
+) -> Int[Tensor, "r"]:
+    side = weights.shape[-1]
+    corner = random.integers(0, side - window + 1, size=2)
+    if random.random() < foreground:
+        cumulative = np.cumsum(weights.reshape(-1).numpy().astype(np.float64))
+        centre = int(np.searchsorted(cumulative, random.random() * cumulative[-1]))
+        corner = np.clip(np.array([centre // side, centre % side]) - window // 2, 0, side - window)
+    rows, columns = torch.arange(window) + int(corner[0]), torch.arange(window) + int(corner[1])
+    return (rows[:, None] * side + columns).reshape(-1)
+
+
+def _closeness(alpha: Float[Tensor, "v h w"]) -> Float[Tensor, "v h w"]:
+    solid = (alpha > 0.5).float()[:, None]
+    grown = F.max_pool2d(solid, 3, stride=1, padding=1)
+    shrunk = -F.max_pool2d(-solid, 3, stride=1, padding=1)
+    near = F.max_pool2d(solid, 9, stride=1, padding=4)
+    weights = (solid + _BORDER * (grown - shrunk) + _NEAR * (near - grown))[:, 0]
+    return weights + 1e-6  # an empty view still has somewhere to look
+
+
+def _tint(random: np.random.Generator, config: AugmentationConfig, progress: float) -> Float[np.ndarray, "3 3"]:
+    """Draw the colour change of one object: the matrix M of colour @ M; white stays white."""
+    matrix = np.eye(3, dtype=np.float32)
+    saturate, factor = random.random(), random.uniform(1.0, config.saturation)
+    permute, order = random.random(), random.permutation(3)
+    if progress >= config.until:
+        return matrix
+    if config.saturation > 1 and saturate < config.saturation_probability:
+        luma = np.tile(_LUMA[:, None], (1, 3))
+        matrix = (luma + np.float32(factor) * (matrix - luma)).astype(np.float32)
+    return matrix[:, order] if permute < config.permutation else matrix

@@ -1,0 +1,52 @@
+"""One line of a catalogue: what an object is called, where it comes from, and how to load it."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+Arguments = dict[str, str | list[str]]
+
+
+@dataclass(frozen=True)
+class CatalogueEntry:
+    """One object of one collection."""
+
+    source_id: str
+    """Unique name of the object: collection, then the object's own name there."""
+    shape_id: str
+    """The same for all liveries of one geometry; splits never divide a shape."""
+    name: str
+    """What the object is, in lower-case words."""
+    category: str
+    """One word: car, plane, chair, boat, ..."""
+    captions: tuple[str, ...]
+    """Several phrasings of a description, without colour words."""
+    licence: str
+    author: str
+    load: tuple[str, Arguments]
+    """The kind of collection and the arguments its loader needs; plain data, so that a worker can be sent it."""
+
+
+def shape_id(*parts: str | bytes) -> str:
+    """Return a short id that is equal for equal parts."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part if isinstance(part, bytes) else part.encode()
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()[:16]
+
+
+def phrasings(*texts: str) -> tuple[str, ...]:
+    """Return the texts tidied (single spaces, lower case), each once, in the given order."""
+    tidy = (" ".join(text.split()).strip(" ,").lower() for text in texts)
+    return tuple(dict.fromkeys(text for text in tidy if text))
+
+
+def with_article(words: str) -> str:
+    """Return `words` with "a" or "an" before them."""
+    return f"{'an' if words[:1].lower() in tuple('aeiou') else 'a'} {words}"
+
+
+def joined_words(words: Iterable[str]) -> str:
+    """Return words joined by spaces, empty ones left out."""
+    return " ".join(word for word in words if word)

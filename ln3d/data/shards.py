@@ -1,0 +1,148 @@
+"""Reading published shards: any view of any object, at random, every byte checked."""
+
+import json
+import os
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ln3d.artifacts.opening import Artifact, verify_file
+from ln3d.data.members import ObjectRecord, decode, unpack_normal
+from ln3d.data.shard_files import Index, index_name, read_index, shard_name
+from ln3d.errors import ArtifactError
+
+__all__ = ["CATALOGUE_NAME", "ObjectRecord", "Rejection", "ShardSet"]
+
+CATALOGUE_NAME = "catalogue.json"
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """An object that could not be rendered, and why."""
+
+    key: str
+    source_id: str
+    name: str
+    category: str
+    reason: str
+
+
+class ShardSet:
+    """The rendered objects of a `shards` artifact; `i` counts them, `v` counts the views of each.
+
+    `objects` and `rejected` are the two halves of the catalogue, `views` and `resolution` are the same for all
+    objects. It can be sent to worker processes and used after a fork: files are opened where they are read.
+    """
+
+    def __init__(self, artifact: Artifact) -> None:
+        """Read the catalogue of a `shards` artifact. Raises ArtifactError where it is damaged."""
+        catalogue = _catalogue(artifact)
+        self.artifact = artifact
+        self.views: int = catalogue["views"]
+        self.resolution: int = catalogue["resolution"]
+        self._scale: float = catalogue["depth_scale"]
+        self._per_shard: int = catalogue["objects_per_shard"]
+        self.objects = [
+            ObjectRecord(
+                **{**record, "captions": tuple(record["captions"]), "colours": tuple(record["colours"]), "index": i}
+            )
+            for i, record in enumerate(catalogue["objects"])
+        ]
+        self.rejected = [Rejection(**record) for record in catalogue["rejected"]]
+        self._open: dict[tuple[int, int], int] = {}
+        self._indices: dict[int, Index] = {}
+
+    def __len__(self) -> int:
+        """Return the number of rendered objects."""
+        return len(self.objects)
+
+    def camera_to_world(self, i: int) -> NDArray[np.float32]:
+        """Return (v, 4, 4)."""
+        return self._cameras(i)["camera_to_world"].copy()
+
+    def intrinsics(self, i: int) -> NDArray[np.float32]:
+        """Return (v, 3, 3), in image sizes."""
+        return self._cameras(i)["intrinsics"].copy()
+
+    def colour(self, i: int, v: int) -> NDArray[np.uint8]:
+        """Return RGBA (h, w, 4), sRGB, not premultiplied: to blend on white is the caller's job."""
+        return self._picture(i, f"{v:03d}.colour.png")
+
+    def depth(self, i: int, v: int) -> NDArray[np.float32]:
+        """Return the distance along the ray of every pixel's centre (h, w), world units; 0 is background."""
+        return self._picture(i, f"{v:03d}.depth.png").astype(np.float32) * np.float32(self._scale)
+
+    def normal(self, i: int, v: int) -> NDArray[np.float32]:
+        """Return unit normals (h, w, 3), world axes, turned to the camera; 0 is background."""
+        return unpack_normal(self._picture(i, f"{v:03d}.normal.png"))
+
+    def member(self, i: int, name: str) -> bytes:
+        """Return the bytes of the member `<key>.<name>` of object `i`.
+
+        Raises ArtifactError, naming shard and member, where they are not the bytes that were written.
+        """
+        key = self.objects[i].key
+        number = int(key) // self._per_shard
+        full_name, shard = f"{key}.{name}", shard_name(number)
+        try:
+            offset, length, crc = self._index(number)[full_name]
+        except KeyError:
+            raise self._damaged(shard, full_name, "is missing") from None
+        try:
+            data = os.pread(self._file(number), length, offset)
+        except OSError as error:
+            raise self._damaged(shard, full_name, f"cannot be read: {error.strerror}") from error
+        if len(data) != length or zlib.crc32(data) != crc:
+            raise self._damaged(shard, full_name, "is damaged")
+        return data
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the open files behind when sent to another process."""
+        return {**self.__dict__, "_open": {}}
+
+    def close(self) -> None:
+        """Close the files that this process has opened; they open again when needed."""
+        for (process, _), descriptor in self._open.items():
+            if process == os.getpid():
+                os.close(descriptor)
+        self._open = {}
+
+    def _picture(self, i: int, name: str) -> NDArray[Any]:
+        return decode(self.member(i, name))
+
+    def _cameras(self, i: int) -> dict[str, NDArray[np.float32]]:
+        return _parsed_cameras(self.member(i, "cameras.json"))
+
+    def _index(self, number: int) -> Index:
+        if number not in self._indices:
+            path = verify_file(self.artifact, index_name(number))
+            self._indices[number] = read_index(path)
+        return self._indices[number]
+
+    def _file(self, number: int) -> int:
+        place = (os.getpid(), number)
+        if place not in self._open:
+            self._open[place] = os.open(self.artifact.file(shard_name(number)), os.O_RDONLY)
+        return self._open[place]
+
+    def _damaged(self, shard: str, member: str, what: str) -> ArtifactError:
+        return ArtifactError(
+            f"{self.artifact.path / shard}: {member} {what}", "render the dataset again: ln3d render-dataset RECIPE"
+        )
+
+
+@lru_cache(maxsize=8)
+def _parsed_cameras(data: bytes) -> dict[str, NDArray[np.float32]]:
+    # All objects of a set usually share their cameras, hence the small cache.
+    return {name: np.array(value, np.float32) for name, value in json.loads(data).items()}
+
+
+def _catalogue(artifact: Artifact) -> dict[str, Any]:
+    document = json.loads(verify_file(artifact, CATALOGUE_NAME).read_text(encoding="utf-8"))
+    if not isinstance(document, dict):
+        raise ArtifactError(f"{artifact.path / CATALOGUE_NAME} is no catalogue", "make it with: ln3d render-dataset")
+    return document

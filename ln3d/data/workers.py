@@ -1,0 +1,210 @@
+"""Worker processes that may hang, crash or run out of memory without stopping the run."""
+
+import ctypes
+import logging
+import math
+import multiprocessing
+import os
+import platform
+import signal
+import sys
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from ln3d.errors import LN3DError, MeshError
+
+_START_S = 120.0
+_FAILED_STARTS = 3
+_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+Make = Callable[[Any], bytes]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one task ended: with `result`, or without it for the `reason`."""
+
+    task: Any
+    result: bytes | None
+    reason: str = ""
+
+
+@dataclass
+class _Worker:
+    process: multiprocessing.process.BaseProcess
+    pipe: Connection
+    deadline: float
+    task: Any = None
+    ready: bool = False
+
+
+class GuardedPool:
+    """Spawned processes that apply `make` to tasks, one at a time each.
+
+    `make` and the tasks are sent by pickle to processes of our own. A task that takes more than `seconds` or
+    kills its process ends with a reason, and another process takes over; so does one that raises, or for which
+    the process would have to grow by more than `memory_bytes` (on Linux). Use it as a context manager: no
+    process outlives the block, nor this process.
+    """
+
+    def __init__(self, make: Make, workers: int, seconds: float, memory_bytes: int) -> None:
+        """Prepare; no process starts yet."""
+        self._make, self._count, self._seconds, self._memory = make, workers, seconds, memory_bytes
+        self._context = multiprocessing.get_context("spawn")
+        self._workers: list[_Worker] = []
+        self._failed_starts = 0
+
+    def __enter__(self) -> "GuardedPool":
+        """Return the pool; processes start with the first tasks."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop all processes at once."""
+        for worker in self._workers:
+            _stop(worker)
+        self._workers = []
+
+    def run(self, tasks: Iterable[Any]) -> Iterator[Outcome]:
+        """Yield the outcome of every task, in the order in which they end."""
+        waiting = deque(tasks)
+        self._workers = [self._start() for _ in range(min(self._count, len(waiting)))]
+        while waiting or any(worker.task is not None for worker in self._workers):
+            for worker in self._workers:
+                if worker.ready and worker.task is None and waiting:
+                    self._send(worker, waiting.popleft())
+            outcomes = self._listen()
+            # Workers get their next task before the caller sees the last result, so that they never wait for it.
+            for worker in self._workers:
+                if worker.ready and worker.task is None and waiting:
+                    self._send(worker, waiting.popleft())
+            yield from outcomes
+
+    def _start(self) -> _Worker:
+        here, there = self._context.Pipe()
+        before = {name: os.environ.get(name) for name in _ONE_THREAD}
+        os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
+        try:
+            process = self._context.Process(target=_serve, args=(there, self._make, self._memory), daemon=True)
+            process.start()
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name)
+                if value is not None:
+                    os.environ[name] = value
+        there.close()
+        return _Worker(process, here, time.monotonic() + _START_S)
+
+    def _send(self, worker: _Worker, task: Any) -> None:
+        worker.task, worker.deadline = task, time.monotonic() + self._seconds
+        try:
+            worker.pipe.send(task)
+        except OSError:  # it has died meanwhile: seen by `_listen`
+            pass
+
+    def _listen(self) -> list[Outcome]:
+        """Wait until something happens; return the outcomes of tasks that ended."""
+        nearest = min((w.deadline for w in self._workers), default=math.inf)
+        wait([w.pipe for w in self._workers], timeout=max(0.0, min(nearest - time.monotonic(), 60.0)))
+        outcomes = []
+        for place, worker in enumerate(self._workers):
+            outcome = self._hear(worker)
+            if outcome is None:
+                continue
+            if outcome.task is not None:
+                outcomes.append(outcome)
+            if not worker.process.is_alive() or worker.pipe.closed:
+                self._workers[place] = self._start()
+        return outcomes
+
+    def _hear(self, worker: _Worker) -> Outcome | None:
+        """Return the outcome that a worker has just reported or suffered; None if there is none."""
+        if not worker.pipe.poll():
+            return self._too_late(worker) if time.monotonic() > worker.deadline else None
+        try:
+            result, reason = worker.pipe.recv()
+        except (EOFError, OSError):
+            return self._died(worker)
+        task, worker.task, worker.deadline = worker.task, None, math.inf
+        if not worker.ready:
+            worker.ready = True
+            return None
+        return Outcome(task, result, reason)
+
+    def _too_late(self, worker: _Worker) -> Outcome:
+        _stop(worker)
+        if not worker.ready:
+            self._count_failed_start()
+        return Outcome(worker.task, None, f"timed out after {self._seconds:g} s")
+
+    def _died(self, worker: _Worker) -> Outcome:
+        worker.process.join(5)
+        code = worker.process.exitcode
+        _stop(worker)
+        if not worker.ready:
+            self._count_failed_start()
+        name = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+        return Outcome(worker.task, None, f"crashed its worker ({name})")
+
+    def _count_failed_start(self) -> None:
+        self._failed_starts += 1
+        if self._failed_starts >= _FAILED_STARTS:
+            raise LN3DError("the render workers do not start", "what they printed above tells why")
+
+
+def _stop(worker: _Worker) -> None:
+    worker.process.kill()
+    worker.process.join()
+    worker.pipe.close()
+
+
+def _serve(pipe: Connection, make: Make, memory_bytes: int) -> None:
+    """Be a worker: answer every task with (result, "") or (None, reason) until the pipe closes."""
+    _behave()
+    pipe.send((None, "ready"))
+    while True:
+        try:
+            task = pipe.recv()
+        except EOFError:
+            return
+        _limit_memory(memory_bytes)
+        pipe.send(_attempt(make, task))
+
+
+def _attempt(make: Make, task: Any) -> tuple[bytes | None, str]:
+    try:
+        return make(task), ""
+    except MeshError as error:
+        return None, error.message
+    except MemoryError:
+        return None, "needs more memory than dataset.limits.memory_bytes"
+    except Exception as error:  # whatever a broken file makes a reader do, the other objects go on
+        return None, f"{type(error).__name__}: {error}"
+
+
+def _behave() -> None:
+    """Leave Ctrl-C to the parent, die with it, keep its stdout clean."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        die_with_parent = 1  # PR_SET_PDEATHSIG
+        ctypes.CDLL(None).prctl(die_with_parent, signal.SIGKILL)
+    os.dup2(2, 1)
+    logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore")
+
+
+def _limit_memory(growth: int) -> None:
+    """Let the address space grow by `growth` bytes from here, where the system can tell and enforce it."""
+    if platform.system() != "Linux":
+        return
+    import resource
+
+    with open("/proc/self/statm") as file:
+        size = int(file.read().split()[0]) * resource.getpagesize()
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    soft = size + growth if hard == resource.RLIM_INFINITY else min(size + growth, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

@@ -1,0 +1,1 @@
+"""Triangle meshes as files, and what can be said of them."""

@@ -1,0 +1,178 @@
+"""`inspect`: what an artifact, a workspace, a tensor or a mesh file is, where it came from, what is in it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ln3d.artifacts.manifest import MANIFEST_NAME
+from ln3d.artifacts.opening import Artifact, open_artifact, verify_file
+from ln3d.config.render import LimitsConfig
+from ln3d.data.readers.mesh import READERS, Scene, read_scene
+from ln3d.errors import ArtifactError, LN3DError
+from ln3d.export.components import mesh_report
+from ln3d.export.mesh import Mesh
+from ln3d.stages.artifact_contents import contents, tensor_facts
+from ln3d.talk import Talk
+
+_PARTIAL = ".partial"
+
+
+def run(path: Path, talk: Talk) -> dict[str, Any]:
+    """Return what is at `path`, as plain data; `describe` turns it into text.
+
+    An artifact comes with its lineage and the hashes of all its files checked; a folder of artifacts (a workspace,
+    the checkpoints of a training) with a line on each, whole or not.
+
+    Raises:
+        ArtifactError: there is nothing, or nothing known, or the artifact or tensor file is damaged.
+        MeshError: the mesh file is broken or unsafe.
+    """
+    if path.is_dir():
+        if (path / MANIFEST_NAME).exists():
+            return _artifact(path, talk)
+        if _children(path):
+            return _workspace(path)
+        raise ArtifactError(f"{path} holds no artifact", "name an artifact, a workspace or a mesh file")
+    if not path.exists():
+        raise ArtifactError(f"there is no {path}", "name an artifact, a workspace or a mesh file")
+    if path.suffix.lower() in READERS:
+        return {"path": str(path), "what": "mesh", **_mesh_facts(read_scene(path, LimitsConfig()))}
+    if path.suffix.lower() == ".safetensors":
+        return {"path": str(path), "what": "tensors", **tensor_facts(path)}
+    readable = ", ".join(sorted([*READERS, ".safetensors"]))
+    raise ArtifactError(f"{path} is nothing that ln3d knows", f"name an artifact, a workspace or a file: {readable}")
+
+
+def describe(facts: Mapping[str, Any], indent: int = 0) -> str:
+    """Return facts as text, one line per value, deeper ones indented."""
+    lines = []
+    for name, value in facts.items():
+        label = "  " * indent + name.replace("_", " ")
+        if isinstance(value, Mapping) and value and not _is_flat(value):
+            lines += [label, describe(value, indent + 1)]
+        elif isinstance(value, list) and any(isinstance(item, (Mapping, str)) for item in value):
+            lines.append(label)
+            lines += ["  " * (indent + 1) + (_flat(i) if isinstance(i, Mapping) else str(i)) for i in value]
+        elif value not in (None, {}, []):
+            lines.append(f"{label}  {_flat(value) if isinstance(value, Mapping) else _word(value)}")
+    return "\n".join(lines)
+
+
+def _artifact(path: Path, talk: Talk) -> dict[str, Any]:
+    artifact = open_artifact(path)
+    files = artifact.manifest.files
+    with talk.progress("verify", len(files)) as progress:
+        for name in files:
+            verify_file(artifact, name)
+            progress.advance()
+    facts = _summary(artifact)
+    facts["inputs"] = {role: _origin(artifact, role) for role in artifact.manifest.inputs}
+    facts["contents"] = contents(artifact)
+    facts["details"] = artifact.manifest.details
+    facts["files"] = {name: entry.bytes for name, entry in files.items()}
+    facts["verified"] = True
+    return facts
+
+
+def _summary(artifact: Artifact) -> dict[str, Any]:
+    manifest = artifact.manifest
+    return {
+        "path": str(artifact.path),
+        "what": "artifact",
+        "kind": manifest.kind,
+        "name": manifest.name,
+        "id": manifest.id,
+        "schema_version": manifest.schema_version,
+        "created": manifest.created,
+        "ln3d_version": manifest.ln3d_version,
+        "seed": manifest.seed,
+        "bytes": sum(entry.bytes for entry in manifest.files.values()),
+    }
+
+
+def _origin(artifact: Artifact, role: str) -> dict[str, Any]:
+    """Return an input's kind, id and name, and whether the workspace around the artifact holds just that one."""
+    reference = artifact.manifest.inputs[role]
+    beside = artifact.path.parent / reference.kind
+    state = "not here"
+    if (beside / MANIFEST_NAME).is_file():
+        try:
+            state = "beside it" if open_artifact(beside).id == reference.id else "another one is beside it"
+        except LN3DError:
+            state = "damaged, beside it"
+    return {"kind": reference.kind, "name": reference.name, "id": reference.id, "state": state}
+
+
+def _children(path: Path) -> list[Path]:
+    return sorted(
+        child
+        for child in path.iterdir()
+        if child.is_dir()
+        and not child.name.startswith(".")
+        and ((child / MANIFEST_NAME).exists() or child.suffix == _PARTIAL)
+    )
+
+
+def _workspace(path: Path) -> dict[str, Any]:
+    artifacts, unfinished = [], []
+    for child in _children(path):
+        if child.suffix == _PARTIAL:
+            unfinished.append({"name": child.name, "sealed": [inner.name for inner in _children(child)]})
+            continue
+        try:
+            artifact = open_artifact(child)
+        except LN3DError as error:
+            artifacts.append({"name": child.name, "problem": error.message})
+        else:
+            artifacts.append(_line(child.name, artifact))
+    return {"path": str(path), "what": "workspace", "artifacts": artifacts, "unfinished": unfinished}
+
+
+def _line(name: str, artifact: Artifact) -> dict[str, Any]:
+    whole = _summary(artifact)
+    line = {"name": name, **{key: whole[key] for key in ("kind", "id", "created", "bytes")}}
+    astray = [
+        role
+        for role in artifact.manifest.inputs
+        if _origin(artifact, role)["state"] in ("another one is beside it", "damaged, beside it")
+    ]
+    return {**line, "problem": f"made from another {', '.join(astray)} than is here"} if astray else line
+
+
+def _mesh_facts(scene: Scene) -> dict[str, Any]:
+    starts = np.cumsum([0, *(len(part.vertices) for part in scene.parts)])
+    faces = [part.faces + start for part, start in zip(scene.parts, starts, strict=False)]
+    report = mesh_report(Mesh(np.concatenate([part.vertices for part in scene.parts]), np.concatenate(faces)))
+    low, high = scene.bounds
+    return {
+        "parts": len(scene.parts),
+        "vertices": report.vertices,
+        "faces": report.faces,
+        "components": report.components,
+        "watertight": report.watertight,
+        "volume": report.volume if report.watertight else None,
+        "lowest": [round(float(value), 4) for value in low],
+        "highest": [round(float(value), 4) for value in high],
+        "textures": sum(part.texture is not None for part in scene.parts),
+        "vertex_colours": any(part.colours is not None for part in scene.parts),
+    }
+
+
+def _is_flat(value: Mapping[str, Any]) -> bool:
+    plain = not any(isinstance(item, (Mapping, list)) for item in value.values())
+    return plain and len(_flat(value)) <= 100
+
+
+def _flat(value: Mapping[str, Any]) -> str:
+    return "  ".join(f"{key} {_word(item)}" for key, item in value.items() if item is not None)
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return json.dumps(value, ensure_ascii=False)

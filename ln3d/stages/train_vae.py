@@ -1,0 +1,161 @@
+"""`train-vae`: shards in, a 3D-aware VAE out."""
+
+import shutil
+from typing import Any
+
+import numpy as np
+import torch
+
+from ln3d.artifacts.manifest import fingerprint
+from ln3d.artifacts.opening import Artifact
+from ln3d.artifacts.publish import publish
+from ln3d.artifacts.tensors import save_tensors
+from ln3d.artifacts.workspace import Workspace
+from ln3d.config.recipe import Recipe
+from ln3d.data.pictures import Pictures
+from ln3d.data.shards import ShardSet
+from ln3d.errors import ArtifactError
+from ln3d.geometry.rays import image_rays
+from ln3d.geometry.surfaces import iso_from_profiles
+from ln3d.models.autoencoder import Autoencoder
+from ln3d.models.decoder import count_parameters
+from ln3d.report.curves import loss_curve
+from ln3d.report.sheets import contact_sheet
+from ln3d.runtime import choose_device, tune_allocator
+from ln3d.stages.freshness import up_to_date
+from ln3d.talk import Talk
+from ln3d.training.loop import Trained, train
+from ln3d.training.vae_step import VaeTask, check_losses, encode_object, evaluation_views, radiance, reconstruct
+
+_SHEET_OBJECTS = 12
+_ISO_OBJECTS = 12
+_ISO_RAYS = 256
+_ISO_REACH, _ISO_STEPS = 0.15, 61  # world units to either side of the true surface
+
+
+def run(recipe: Recipe, workspace: Workspace, talk: Talk, *, device: str = "auto", dry_run: bool = False) -> dict[str, Any]:
+    """Train stage 1, or go on where a killed run stopped; return what was published.
+
+    With `dry_run` nothing is written and the plan is returned: parameters, steps, what would be made. Raises
+    RecipeError, ArtifactError, DivergedError.
+    """
+    check_losses(recipe.vae)
+    if dry_run:
+        return _plan(recipe, workspace)
+    tune_allocator()
+    with workspace.lock("train-vae"):
+        source = workspace.open("shards")
+        mark = fingerprint("vae", recipe.vae.model_dump(mode="json"), recipe.seed, source.id)
+        done = up_to_date(workspace, "vae", mark)
+        if done is not None:
+            talk.say(f"{done.path} is up to date")
+            return _summary(done)
+        shards = ShardSet(source)
+        task = VaeTask(shards, _split(shards, "train"), _split(shards, "validation"), recipe.vae, recipe.seed)
+        trained = train(
+            task,
+            recipe.vae.training,
+            workspace.partial("vae"),
+            fingerprint=mark,
+            device=choose_device(device),
+            talk=talk,
+            title="train-vae",
+        )
+        artifact = _publish(recipe, workspace, source, task, trained, mark)
+        shutil.rmtree(workspace.partial("vae"))
+    talk.say(f"published {artifact.path}")
+    return _summary(artifact)
+
+
+def _split(shards: ShardSet, split: str) -> list[int]:
+    chosen = [i for i, record in enumerate(shards.objects) if record.split == split]
+    if not chosen and split == "train":
+        raise ArtifactError("the shards hold no training objects", "render more shapes, or lower dataset.split")
+    return chosen
+
+
+def _plan(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
+    with torch.device("meta"):
+        networks = Autoencoder(recipe.vae)
+    parts = {name: count_parameters(part) for name, part in networks.named_children()}
+    return {
+        "stage": "train-vae",
+        "writes": str(workspace.path("vae")),
+        "shards": workspace.has("shards"),
+        "parameters": count_parameters(networks),
+        "parts": parts,
+        "latent": [3, recipe.vae.latent.channels, recipe.vae.latent.resolution, recipe.vae.latent.resolution],
+        "planes": [3, recipe.vae.field.channels, networks.plane_side, networks.plane_side],
+        "weights_bytes": 4 * count_parameters(networks),
+        "training_bytes": 16 * count_parameters(networks),
+        "steps": recipe.vae.training.steps,
+        "batch": recipe.vae.training.batch,
+    }
+
+
+def _publish(
+    recipe: Recipe, workspace: Workspace, source: Artifact, task: VaeTask, trained: Trained, mark: str
+) -> Artifact:
+    networks = task.networks
+    networks.load_state_dict(trained.weights)
+    networks.eval()
+    details = {
+        "parameters": count_parameters(networks),
+        "steps": recipe.vae.training.steps,
+        "iso": _choose_iso(networks, task),
+        "figures": trained.figures,
+    }
+    path = workspace.path("vae")
+    with publish(path, "vae", recipe=recipe, inputs={"shards": source}, details=details, fingerprint=mark) as scratch:
+        save_tensors(scratch / "weights.safetensors", trained.weights)
+        shutil.copyfile(trained.metrics, scratch / "metrics.jsonl")
+        loss_curve(scratch / "metrics.jsonl", scratch / "curve.png")
+        _sheet(networks, task, scratch / "contact.png")
+    return workspace.open("vae")
+
+
+def _sheet(networks: Autoencoder, task: VaeTask, path: Any) -> None:
+    """Draw truth and reconstruction of held-out views, side by side, of training and held-out objects."""
+    pictures = task.batch.pictures
+    inputs, targets = evaluation_views(networks.config, task.shards.views)
+    held_out = [i for i, record in enumerate(task.shards.objects) if record.split != "train"]
+    rows, labels = [], []
+    for objects in (task.train, held_out):
+        for index in objects[:: max(1, len(objects) // (_SHEET_OBJECTS // 2))][: _SHEET_OBJECTS // 2]:
+            truth, _, _ = pictures.stack(index, targets[:2], None)
+            colour, _, _ = reconstruct(networks, pictures, index, inputs, targets[:2])
+            rows.append([image for pair in zip(truth, colour.cpu().numpy(), strict=True) for image in pair])
+            record = task.shards.objects[index]
+            labels.append(f"{record.name} ({record.split})")
+    contact_sheet(rows, labels, path)
+
+
+@torch.no_grad()
+def _choose_iso(networks: Autoencoder, task: VaeTask) -> float:
+    """Return the density level whose surface lies, on average, where the data's depth says it is."""
+    inputs, targets = evaluation_views(networks.config, task.shards.views)
+    pictures = task.batch.pictures
+    objects = list(task.train[:: max(1, len(task.train) // _ISO_OBJECTS)])[:_ISO_OBJECTS]
+    offsets = np.linspace(-_ISO_REACH, _ISO_REACH, _ISO_STEPS, dtype=np.float32)
+    profiles = [_profiles(networks, pictures, index, inputs, targets[0], offsets) for index in objects]
+    return float(iso_from_profiles(np.concatenate(profiles), offsets))
+
+
+def _profiles(
+    networks: Autoencoder, pictures: Pictures, index: int, inputs: list[int], target: int, offsets: np.ndarray
+) -> np.ndarray:
+    device = next(networks.parameters()).device
+    _, _, depth = pictures.stack(index, [target], None)
+    origins, directions = (r[0] for r in image_rays(*pictures.cameras(index, [target]), pictures.shards.resolution))
+    surface = torch.from_numpy(depth.reshape(-1))
+    hit = torch.nonzero(surface > 0)[:, 0]
+    hit = hit[:: max(1, len(hit) // _ISO_RAYS)]
+    distances = surface[hit, None] + torch.from_numpy(offsets)
+    points = origins[hit, None] + distances[..., None] * directions[hit, None]
+    field = radiance(networks, networks.decode(encode_object(networks, pictures, index, inputs).mean))
+    density, _ = field(points.reshape(1, -1, 3).to(device))
+    return density.reshape(len(hit), len(offsets)).cpu().numpy()
+
+
+def _summary(artifact: Artifact) -> dict[str, Any]:
+    return {"artifact": str(artifact.path), "id": artifact.id, **artifact.manifest.details}

@@ -1,0 +1,30 @@
+from collections import Counter
+from dataclasses import dataclass
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ln3d.data.subsets import thinned
+
+
+@dataclass(frozen=True)
+class Thing:
+    number: int
+    category: str
+
+
+@given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=60), st.integers(1, 70))
+def test_order_count_and_categories_are_kept(categories, count):
+    items = [Thing(n, c) for n, c in enumerate(categories)]
+    kept = thinned(items, count)
+    assert len(kept) == min(count, len(items))
+    assert [k.number for k in kept] == sorted({k.number for k in kept})
+    if count >= len(set(categories)):
+        assert {k.category for k in kept} == set(categories)
+
+
+def test_shares_are_even_and_spread():
+    items = [Thing(n, "plane") for n in range(900)] + [Thing(n, "car") for n in range(100)]
+    kept = thinned(items, 20)
+    assert Counter(k.category for k in kept) == {"plane": 18, "car": 2}
+    assert [k.number for k in kept if k.category == "plane"] == list(range(0, 900, 50))

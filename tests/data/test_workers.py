@@ -1,0 +1,76 @@
+import subprocess
+import sys
+
+import pytest
+
+from ln3d.data.workers import GuardedPool
+from ln3d.errors import LN3DError
+
+OS = "__import__('os')"
+
+
+def outcomes(tasks, workers=2, seconds=60.0, memory=2_000_000_000):
+    """Let workers evaluate expressions: the built-in `eval` is something that every process can import."""
+    with GuardedPool(eval, workers, seconds, memory) as pool:
+        return {outcome.task: outcome for outcome in pool.run(tasks)}
+
+
+def test_every_kind_of_failure_is_an_outcome_and_the_others_go_on():
+    tasks = {
+        "b'one'": "",
+        "1 / 0": "ZeroDivisionError: division by zero",
+        f"{OS}.kill({OS}.getpid(), 11)": "crashed its worker (SIGSEGV)",
+        "bytes(10**11)": "needs more memory than dataset.limits.memory_bytes",
+        f"{OS}._exit(3)": "crashed its worker (exit code 3)",
+        "(_ for _ in ()).throw(__import__('ln3d.errors').errors.MeshError('no triangles'))": "no triangles",
+        "b'two'": "",
+        "bytes(5_000_000)": "",
+    }
+    found = outcomes(tasks)
+    assert {task: outcome.reason for task, outcome in found.items()} == tasks
+    assert found["b'two'"].result == b"two"
+    assert found["bytes(5_000_000)"].result == bytes(5_000_000)
+    assert found["1 / 0"].result is None
+
+
+def test_a_task_that_hangs_is_ended():
+    hang = "[0 for _ in iter(int, 1)]"
+    found = outcomes([hang, "b'after'"], workers=1, seconds=0.5)
+    assert found[hang].reason == "timed out after 0.5 s"
+    assert found["b'after'"].result == b"after"
+
+
+def test_workers_have_one_thread_each_and_no_torch():
+    expression = "str((sorted(__import__('sys').modules), __import__('os').environ['OMP_NUM_THREADS'])).encode()"
+    text = outcomes([expression], workers=1)[expression].result.decode()
+    assert "'torch'" not in text
+    assert text.endswith("'1')")
+
+
+def test_what_draws_an_object_needs_no_torch():
+    code = "import sys, ln3d.data.drawing; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_workers_print_stays_out_of_stdout(capfd):
+    outcomes(["print('noise', flush=True) or b''"], workers=1)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "noise" in err
+
+
+def test_workers_that_cannot_start_are_an_error():
+    with pytest.raises(LN3DError, match="do not start"):
+        pool = GuardedPool(_Unloadable(), 1, 5, 10**9)
+        with pool:
+            list(pool.run(["x"]))
+
+
+class _Unloadable:
+    """Something that this process can send and no other can receive."""
+
+    def __reduce__(self):
+        return (__import__, ("a_module_that_is_nowhere",))
+
+    def __call__(self, task):
+        return b""

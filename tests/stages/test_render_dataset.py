@@ -1,0 +1,183 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+from PIL import Image
+
+from ln3d.artifacts.workspace import Workspace
+from ln3d.config.recipe import Recipe
+from ln3d.config.render import CameraConfig, CollectionConfig, DatasetConfig, LimitsConfig, SplitConfig
+from ln3d.data.shards import ShardSet
+from ln3d.errors import ArtifactError, MeshError
+from ln3d.stages import render_dataset
+from ln3d.talk import Talk
+
+QUIET = Talk(0)
+
+
+def recipe(**changes):
+    dataset = {
+        "collections": (CollectionConfig(kind="parametric", limit=9),),
+        "cameras": CameraConfig(views=3),
+        "resolution": 16,
+        "objects_per_shard": 4,
+        "split": SplitConfig(validation=0.2, test=0.2),
+    }
+    return Recipe(name="tiny", dataset=DatasetConfig(**{**dataset, **changes}))
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name != "manifest.json"}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    workspace = Workspace(tmp_path_factory.mktemp("whole"))
+    return workspace, render_dataset.run(recipe(), workspace, QUIET, workers=1)
+
+
+def test_what_is_returned_is_what_is_published(whole):
+    workspace, result = whole
+    shards = ShardSet(workspace.open("shards", verify=True))
+    assert json.loads(json.dumps(result)) == result
+    assert (result["objects"], result["rejected"], result["views"]) == (9, 0, 3)
+    assert sum(result["categories"].values()) == 9
+    assert result["id"] == workspace.open("shards").id
+    assert len(shards) == 9
+    assert (shards.views, shards.resolution) == (3, 16)
+    assert not workspace.partial("shards").exists()
+
+
+def test_the_pictures_are_those_of_the_objects(whole):
+    shards = ShardSet(whole[0].open("shards"))
+    for record in shards.objects:
+        paint = record.source_id.rsplit("/", 1)[1]
+        assert record.captions[0].startswith(("a ", "an "))
+        assert record.colours[0] in record.captions[0]
+        assert paint in record.colours
+        for view in range(shards.views):
+            colour, depth = shards.colour(record.index, view), shards.depth(record.index, view)
+            assert 0.02 < (depth > 0).mean() < 0.8
+            assert (colour[..., 3][depth > 0] > 0).mean() > 0.95
+            assert 3.2 - 0.91 < depth[depth > 0].min() < depth.max() < 3.2 + 0.91
+
+
+def test_the_contact_sheet_is_a_picture(whole):
+    with Image.open(whole[0].path("shards") / "contact.png") as sheet:
+        assert sheet.width > 300
+        assert np.asarray(sheet).std() > 10
+
+
+def test_two_workers_give_the_same_bytes(whole, tmp_path):
+    workspace = Workspace(tmp_path)
+    result = render_dataset.run(recipe(), workspace, QUIET, workers=2)
+    assert contents(workspace.path("shards")) == contents(whole[0].path("shards"))
+    assert result["id"] == whole[1]["id"]
+
+
+def test_again_it_is_up_to_date_and_another_recipe_is_refused(whole):
+    workspace, result = whole
+    before = os.stat(workspace.path("shards") / "manifest.json").st_mtime_ns
+    assert render_dataset.run(recipe(), workspace, QUIET) == result
+    with pytest.raises(ArtifactError, match="another recipe"):
+        render_dataset.run(recipe(resolution=32), workspace, QUIET)
+    assert os.stat(workspace.path("shards") / "manifest.json").st_mtime_ns == before
+
+
+_RUN = """
+import sys
+from pathlib import Path
+from ln3d.artifacts.workspace import Workspace
+from ln3d.config.recipe import Recipe
+from ln3d.stages import render_dataset
+from ln3d.talk import Talk
+
+render_dataset.run(Recipe.model_validate_json(sys.argv[1]), Workspace(Path(sys.argv[2])), Talk(0), workers=1)
+"""
+
+
+@pytest.mark.parametrize("drawn", [1, 6])
+def test_killed_and_run_again_it_gives_the_same_bytes(whole, tmp_path, drawn):
+    workspace = Workspace(tmp_path)
+    command = [sys.executable, "-c", _RUN, recipe().model_dump_json(), str(tmp_path)]
+    child = subprocess.Popen(command, start_new_session=True)
+    partial, patience = workspace.partial("shards"), time.monotonic() + 60
+    while child.poll() is None and time.monotonic() < patience:
+        if len(list(partial.glob("objects/*.run"))) + 4 * len(list(partial.glob("result/*.index.json"))) >= drawn:
+            child.send_signal(signal.SIGKILL)
+            break
+        time.sleep(0.001)
+    child.wait()
+    render_dataset.run(recipe(), workspace, QUIET, workers=2)
+    assert contents(workspace.path("shards")) == contents(whole[0].path("shards"))
+
+
+def test_unfinished_work_of_another_recipe_is_refused(tmp_path):
+    partial = Workspace(tmp_path).partial("shards")
+    partial.mkdir(parents=True)
+    (partial / "state.json").write_text('{"fingerprint": "of something else"}')
+    with pytest.raises(ArtifactError, match="another recipe") as error:
+        render_dataset.run(recipe(), Workspace(tmp_path), QUIET)
+    assert "-w" in error.value.hint
+
+
+@pytest.fixture
+def meshes(tmp_path):
+    """A folder with two good meshes and three that nobody can draw."""
+    for name, mesh in {"box/one.ply": trimesh.creation.box(), "ball/two.obj": trimesh.creation.icosphere()}.items():
+        (tmp_path / "meshes" / name).parent.mkdir(parents=True)
+        mesh.export(tmp_path / "meshes" / name)
+    (tmp_path / "meshes/box/empty.obj").write_text("")
+    (tmp_path / "meshes/box/cut.glb").write_bytes(trimesh.creation.box().export(file_type="glb")[:200])
+    (tmp_path / "meshes/box/outside.obj").write_text("v 0 0 nan\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
+    return tmp_path / "meshes"
+
+
+def test_meshes_that_cannot_be_drawn_are_recorded_with_their_reason(meshes, tmp_path):
+    workspace = Workspace(tmp_path / "run")
+    result = render_dataset.run(recipe(), workspace, QUIET, meshes=meshes, workers=1)
+    assert (result["objects"], result["rejected"]) == (2, 3)
+    shards = ShardSet(workspace.open("shards"))
+    assert {record.category for record in shards.objects} == {"box", "ball"}
+    assert all(rejection.reason for rejection in shards.rejected)
+    assert {Path(rejection.source_id).name for rejection in shards.rejected} == {"empty.obj", "cut.glb", "outside.obj"}
+    (meshes / "ball/two.obj").write_bytes((meshes / "ball/two.obj").read_bytes().replace(b"0.85", b"0.86", 1))
+    with pytest.raises(ArtifactError, match="another recipe or from other inputs"):
+        render_dataset.run(recipe(), workspace, QUIET, meshes=meshes)
+
+
+def test_nothing_to_show_is_an_error_that_tells_why(meshes, tmp_path):
+    for good in ("box/one.ply", "ball/two.obj"):
+        (meshes / good).unlink()
+    with pytest.raises(MeshError, match="none of 3 objects could be drawn"):
+        render_dataset.run(recipe(), Workspace(tmp_path / "run"), QUIET, meshes=meshes, workers=1)
+    assert not Workspace(tmp_path / "run").has("shards")
+
+
+def test_a_time_limit_that_nothing_can_keep_rejects_everything(tmp_path):
+    hasty = recipe(limits=LimitsConfig(seconds=1e-6), collections=(CollectionConfig(kind="parametric", limit=1),))
+    with pytest.raises(MeshError, match="timed out"):
+        render_dataset.run(hasty, Workspace(tmp_path), QUIET, workers=1)
+
+
+def test_dry_run_counts_and_writes_nothing(tmp_path):
+    plan = render_dataset.run(recipe(), Workspace(tmp_path / "run"), QUIET, limit=5, dry_run=True)
+    assert json.loads(json.dumps(plan)) == plan
+    assert (plan["objects"], plan["views"], plan["pictures"], plan["shards"]) == (5, 3, 15, 2)
+    assert sum(plan["categories"].values()) == 5
+    assert len(plan["categories"]) == 5
+    assert plan["estimated_bytes"] > 0
+    assert not (tmp_path / "run").exists()
+
+
+def test_estimated_bytes_are_about_right(whole):
+    plan = render_dataset.run(recipe(), whole[0], QUIET, dry_run=True)
+    written = sum(path.stat().st_size for path in whole[0].path("shards").glob("*.tar"))
+    assert 0.4 < plan["estimated_bytes"] / written < 2.5
