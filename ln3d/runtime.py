@@ -5,6 +5,8 @@ import os
 import platform
 from typing import TYPE_CHECKING
 
+from ln3d.errors import RecipeError
+
 if TYPE_CHECKING:
     import torch
 
@@ -34,9 +36,18 @@ def available_cores() -> int:
 
 
 def choose_device(name: str = "auto") -> "torch.device":
-    """Return the torch device called `name`; `auto` is CUDA where there is one, else the CPU."""
+    """Return the torch device called `name`; `auto` is CUDA where there is one, else the CPU.
+
+    Raises RecipeError for a name that torch does not know, and for a CUDA device that is not there.
+    """
     import torch
 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise RecipeError(f"there is no device called {name!r}", "use auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise RecipeError(f"torch sees {torch.cuda.device_count()} CUDA devices, not {name}", "use --device auto")
+    return device

@@ -16,7 +16,8 @@ LAYERS = [
     {"models", "losses", "diffusion", "rendering", "data", "metrics", "export"},
     {"nn", "geometry", "raycast", "backbones", "artifacts"},
     {"config"},
-    {"errors", "talk", "runtime", "seeding", "pretrained"},
+    {"talk", "runtime", "seeding", "pretrained"},
+    {"errors"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 LONGEST_FILE = 400

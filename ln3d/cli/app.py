@@ -9,6 +9,7 @@ from ln3d.cli import evaluate
 from ln3d.cli.encode import encode
 from ln3d.cli.extract_mesh import extract_mesh
 from ln3d.cli.inspect import inspect
+from ln3d.cli.pack import pack
 from ln3d.cli.render_dataset import render_dataset
 from ln3d.cli.sample import sample
 from ln3d.cli.train_diffusion import train_diffusion
@@ -30,6 +31,7 @@ app.command("sample")(sample)
 app.command("extract-mesh")(extract_mesh)
 app.add_typer(evaluate.app, name="eval")
 app.command("inspect")(inspect)
+app.command("pack")(pack)
 
 
 def _print_version(wanted: bool) -> None:

@@ -43,7 +43,7 @@ class LimitsConfig(Section):
     """Caps that turn an absurd mesh into a named rejection."""
 
     seconds: float = Field(60.0, gt=0)
-    """Wall-clock time an object may take, reading and drawing together."""
+    """Time an object may take, reading and drawing together; not counted while its worker waits for a free core."""
     faces: int = Field(1_000_000, ge=1)
     """Triangles an object may have."""
     texture_pixels: int = Field(64_000_000, ge=1)

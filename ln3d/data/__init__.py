@@ -1,0 +1,1 @@
+"""From meshes to shards, from shards and latents to batches."""

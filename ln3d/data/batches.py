@@ -16,7 +16,7 @@ from ln3d.errors import RecipeError
 from ln3d.geometry.rays import pixel_rays
 from ln3d.seeding import numpy_generator
 
-_LUMA = np.float32([0.299, 0.587, 0.114])  # ITU-R BT.601
+_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
 _NEAR, _BORDER = 0.42, 1.0  # weights of pixels close to the object and on its outline; the object itself has 1
 
 Batch = dict[str, Tensor]
@@ -91,6 +91,8 @@ def check_views(config: VaeConfig, views: int) -> None:
             f"but only {views - len(held_out)} of {views} views per object are not held out",
             "render more views (dataset.cameras.views) or lower vae.encoder.views",
         )
+    if config.supervision.input_views + config.supervision.novel_views == 0:
+        raise RecipeError("no view is supervised", "raise vae.supervision.input_views or vae.supervision.novel_views")
     if config.supervision.input_views > config.encoder.views:
         raise RecipeError("vae.supervision.input_views exceeds vae.encoder.views", "supervise at most the input views")
 

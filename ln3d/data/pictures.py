@@ -68,4 +68,3 @@ class Pictures:
             self._kept[index, view] = (colour, depth)
             self._bytes += size
         return colour, depth
-

@@ -40,6 +40,8 @@ class _Worker:
     pipe: Connection
     deadline: float
     task: Any = None
+    processor: float = 0.0
+    """Processor time at the start of the task, in seconds."""
     ready: bool = False
 
 
@@ -48,8 +50,9 @@ class GuardedPool:
 
     `make` and the tasks are sent by pickle to processes of our own. A task that takes more than `seconds` or
     kills its process ends with a reason, and another process takes over; so does one that raises, or for which
-    the process would have to grow by more than `memory_bytes` (on Linux). Use it as a context manager: no
-    process outlives the block, nor this process.
+    the process would have to grow by more than `memory_bytes` (on Linux). A process that is ready to go on but
+    gets no core on a busy machine is given more time, so that results don't depend on the load. Use it as a
+    context manager: no process outlives the block, nor this process.
     """
 
     def __init__(self, make: Make, workers: int, seconds: float, memory_bytes: int) -> None:
@@ -101,6 +104,7 @@ class GuardedPool:
 
     def _send(self, worker: _Worker, task: Any) -> None:
         worker.task, worker.deadline = task, time.monotonic() + self._seconds
+        worker.processor = _processor(worker)[0]
         try:
             worker.pipe.send(task)
         except OSError:  # it has died meanwhile: seen by `_listen`
@@ -135,7 +139,12 @@ class GuardedPool:
             return None
         return Outcome(task, result, reason)
 
-    def _too_late(self, worker: _Worker) -> Outcome:
+    def _too_late(self, worker: _Worker) -> Outcome | None:
+        used, runnable = _processor(worker)
+        left = (self._seconds if worker.ready else _START_S) - (used - worker.processor)
+        if runnable and left > 0:
+            worker.deadline = time.monotonic() + max(left, 0.02)
+            return None
         _stop(worker)
         if not worker.ready:
             self._count_failed_start()
@@ -154,6 +163,20 @@ class GuardedPool:
         self._failed_starts += 1
         if self._failed_starts >= _FAILED_STARTS:
             raise LN3DError("the render workers do not start", "what they printed above tells why")
+
+
+def _processor(worker: _Worker) -> tuple[float, bool]:
+    """Return the processor time that a worker has used, in seconds, and whether it wants to go on using it.
+
+    Where the system cannot tell (it is not Linux), that is (infinity, False).
+    """
+    try:
+        with open(f"/proc/{worker.process.pid}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()  # the name before it may hold anything
+    except OSError:
+        return math.inf, False
+    user, system = int(fields[11]), int(fields[12])  # fields 14 and 15 of proc(5)
+    return (user + system) / os.sysconf("SC_CLK_TCK"), fields[0] == "R"
 
 
 def _stop(worker: _Worker) -> None:

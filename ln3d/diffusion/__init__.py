@@ -1,0 +1,1 @@
+"""Paths, solvers and guidance: pure maths."""

@@ -81,5 +81,6 @@ def _bin_shares(
     index = torch.arange(count, device=like.device, dtype=like.dtype)
     if generator is None:
         return ((index + 0.5) / count).expand(*shape, count)
-    jitter = torch.rand((*shape, count), generator=generator, device=like.device, dtype=like.dtype)
-    return (index + jitter) / count
+    # Drawn where the generator lives, so that a CPU generator gives the same numbers on every device.
+    jitter = torch.rand((*shape, count), generator=generator, device=generator.device, dtype=like.dtype)
+    return (index + jitter.to(like.device)) / count

@@ -156,7 +156,7 @@ def _any_corner(nodes: Bool[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x-1 y-1 z
     return nodes
 
 
-def _closure(cells: Bool[np.ndarray, "x y z"]) -> Bool[np.ndarray, "2x+1 2y+1 2z+1"]:
+def _closure(cells: Bool[np.ndarray, "x y z"]) -> Bool[np.ndarray, "2*x+1 2*y+1 2*z+1"]:
     """Return the nodes of the grid of half the spacing that lie in or on one of the `cells`."""
     nodes = cells
     for axis in range(3):

@@ -28,7 +28,9 @@ class DecoderBlock(nn.Module):
         self.norm1, self.norm2 = plain_norm(width), plain_norm(width)
         self.attention = SelfAttention(width, heads)
         self.feed_forward = FeedForward(width)
-        self.modulation = nn.Sequential(nn.SiLU(), zeroed(nn.Linear(width, _MODULATIONS * width))) if modulated else None
+        self.modulation = (
+            nn.Sequential(nn.SiLU(), zeroed(nn.Linear(width, _MODULATIONS * width))) if modulated else None
+        )
 
     def forward(self, x: Float[Tensor, "b l d"], condition: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
         """Return the tokens of the three planes, l = 3 h w, after the block."""

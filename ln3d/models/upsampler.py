@@ -29,9 +29,7 @@ class Upsampler(nn.Module):
 
     def forward(self, tokens: Float[Tensor, "n h w d"]) -> Float[Tensor, "n c h2 w2"]:
         """Return feature maps of side unpatch * 2^(levels - 1) times the tokens'."""
-        unfolded = rearrange(
-            self.entry(tokens), "n h w (r s c) -> n c (h r) (w s)", r=self.unpatch, s=self.unpatch
-        )
+        unfolded = rearrange(self.entry(tokens), "n h w (r s c) -> n c (h r) (w s)", r=self.unpatch, s=self.unpatch)
         return self.exit(F.silu(self.norm(self.steps(unfolded))))
 
 

@@ -78,7 +78,7 @@ class CrossAttention(nn.Module):
 class FeedForward(nn.Sequential):
     """Two linear layers with a GELU between them, `ratio` times wider in the middle."""
 
-    def __init__(self, width: int, ratio: float = 4) -> None:
+    def __init__(self, width: int, ratio: int | float = 4) -> None:
         hidden = round(width * ratio)
         super().__init__(nn.Linear(width, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, width))
 

@@ -1,6 +1,5 @@
 """Textures as pyramids of box-filtered levels in one flat array, looked up for many hits at once."""
 
-import hashlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,9 +32,11 @@ class TextureAtlas:
     _chunks: list[NDArray[np.uint8]] = field(default_factory=list)
     _length: int = 0
     _levels: list[Level] = field(default_factory=list)
-    _known: dict[tuple[bytes, bool, int], int] = field(default_factory=dict)
-    _images: dict[tuple[bytes, bool], Image.Image] = field(default_factory=dict)
-    _seen: dict[int, tuple[NDArray[np.uint8], bytes]] = field(default_factory=dict)
+    _known: dict[tuple[int, bool, int], int] = field(default_factory=dict)
+    _images: dict[tuple[int, bool], Image.Image] = field(default_factory=dict)
+    _textures: list[NDArray[np.uint8]] = field(default_factory=list)
+    _seen: dict[int, int] = field(default_factory=dict)
+    _alike: dict[tuple[tuple[int, ...], bytes], list[int]] = field(default_factory=dict)
     _table: tuple[NDArray[np.uint8], NDArray[np.float64]] | None = None
 
     def add(self, texture: NDArray[np.uint8], opaque: bool, reduction: int) -> int:
@@ -43,17 +44,20 @@ class TextureAtlas:
 
         `opaque` ignores the texture's alpha (it is gloss or a mask there). Equal levels are stored once.
         """
-        key = (self._digest(texture), opaque, reduction)
+        key = (self._number(texture), opaque, reduction)
         if key not in self._known:
             self._known[key] = self._store(texture, opaque, reduction)
         return self._known[key]
 
-    def _digest(self, texture: NDArray[np.uint8]) -> bytes:
-        """Return a hash of a texture; parts of one scene often bring equal copies of it."""
+    def _number(self, texture: NDArray[np.uint8]) -> int:
+        """Return the number of a texture, the same for equal copies, which parts of one scene often bring."""
         if id(texture) not in self._seen:
-            digest = hashlib.blake2b(repr(texture.shape).encode() + texture.tobytes()).digest()
-            self._seen[id(texture)] = (texture, digest)  # an id is only good while its array lives
-        return self._seen[id(texture)][1]
+            alike = self._alike.setdefault((texture.shape, texture[::16, ::16].tobytes()), [])
+            equal = (n for n in alike if np.array_equal(self._textures[n], texture))
+            self._seen[id(texture)] = next(equal, len(self._textures))
+            alike.append(len(self._textures))
+            self._textures.append(texture)  # an id is only good while its array lives
+        return self._seen[id(texture)]
 
     def _store(self, texture: NDArray[np.uint8], opaque: bool, reduction: int) -> int:
         height, width = texture.shape[:2]
@@ -68,7 +72,7 @@ class TextureAtlas:
         return len(self._levels) - 1
 
     def _image(self, texture: NDArray[np.uint8], opaque: bool) -> Image.Image:
-        key = (self._digest(texture), opaque)
+        key = (self._number(texture), opaque)
         if key not in self._images:
             image = Image.fromarray(np.ascontiguousarray(texture), "RGBA")
             # Colours of see-through texels must not bleed into their neighbours, hence premultiplied (RGBa).

@@ -10,13 +10,13 @@ from torch import Tensor
 from ln3d.artifacts.manifest import fingerprint
 from ln3d.artifacts.opening import Artifact
 from ln3d.artifacts.publish import publish
-from ln3d.artifacts.tensors import load_into, load_tensors, save_tensors
+from ln3d.artifacts.tensors import save_tensors
 from ln3d.artifacts.workspace import Workspace
-from ln3d.config.load import recipe_from_dict
 from ln3d.config.recipe import Recipe
 from ln3d.data.pictures import Pictures
 from ln3d.data.shards import ShardSet
 from ln3d.errors import ArtifactError
+from ln3d.generation.model import read_autoencoder
 from ln3d.models.autoencoder import Autoencoder
 from ln3d.runtime import choose_device, tune_allocator
 from ln3d.stages.freshness import up_to_date
@@ -26,7 +26,9 @@ from ln3d.training.vae_step import encode_object, evaluation_views
 _SMALLEST_STD = 1e-4
 
 
-def run(recipe: Recipe, workspace: Workspace, talk: Talk, *, device: str = "auto", dry_run: bool = False) -> dict[str, Any]:
+def run(
+    recipe: Recipe, workspace: Workspace, talk: Talk, *, device: str = "auto", dry_run: bool = False
+) -> dict[str, Any]:
     """Encode every rendered object to the mean and log-variance of its posterior; return what was published.
 
     Raises ArtifactError if the VAE was trained on other shards, is damaged, or encodes to non-finite values.
@@ -42,17 +44,10 @@ def run(recipe: Recipe, workspace: Workspace, talk: Talk, *, device: str = "auto
         if done is not None:
             talk.say(f"{done.path} is up to date")
             return _summary(done)
-        networks = load_autoencoder(vae).to(choose_device(device))
+        networks, _ = read_autoencoder(vae, choose_device(device))
         artifact = _publish(recipe, workspace, source, vae, networks, mark, talk)
     talk.say(f"published {artifact.path}")
     return _summary(artifact)
-
-
-def load_autoencoder(vae: Artifact) -> Autoencoder:
-    """Return the networks of a vae artifact in evaluation mode, built from the recipe that it carries."""
-    networks = Autoencoder(recipe_from_dict(vae.manifest.recipe).vae)
-    load_into(networks, load_tensors(vae.file("weights.safetensors")), f"the VAE {vae.path}")
-    return networks.eval()
 
 
 def latent_statistics(mean: Tensor, log_variance: Tensor) -> tuple[Tensor, Tensor]:

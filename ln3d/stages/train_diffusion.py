@@ -49,6 +49,7 @@ def run(
         mark = fingerprint("denoiser", trained_with, recipe.seed, source.id)
         done = up_to_date(workspace, "denoiser", mark)
         if done is not None:
+            shutil.rmtree(workspace.partial("denoiser"), ignore_errors=True)  # should a run have been killed just there
             done = _with_sampler(done, recipe, workspace)
             talk.say(f"{done.path} is up to date")
             return _summary(done)

@@ -33,7 +33,9 @@ _ISO_RAYS = 256
 _ISO_REACH, _ISO_STEPS = 0.15, 61  # world units to either side of the true surface
 
 
-def run(recipe: Recipe, workspace: Workspace, talk: Talk, *, device: str = "auto", dry_run: bool = False) -> dict[str, Any]:
+def run(
+    recipe: Recipe, workspace: Workspace, talk: Talk, *, device: str = "auto", dry_run: bool = False
+) -> dict[str, Any]:
     """Train stage 1, or go on where a killed run stopped; return what was published.
 
     With `dry_run` nothing is written and the plan is returned: parameters, steps, what would be made. Raises
@@ -48,6 +50,7 @@ def run(recipe: Recipe, workspace: Workspace, talk: Talk, *, device: str = "auto
         mark = fingerprint("vae", recipe.vae.model_dump(mode="json"), recipe.seed, source.id)
         done = up_to_date(workspace, "vae", mark)
         if done is not None:
+            shutil.rmtree(workspace.partial("vae"), ignore_errors=True)  # should the run have been killed just there
             talk.say(f"{done.path} is up to date")
             return _summary(done)
         shards = ShardSet(source)
@@ -149,6 +152,8 @@ def _profiles(
     origins, directions = (r[0] for r in image_rays(*pictures.cameras(index, [target]), pictures.shards.resolution))
     surface = torch.from_numpy(depth.reshape(-1))
     hit = torch.nonzero(surface > 0)[:, 0]
+    if not len(hit):  # a flat object seen edge-on may cover no pixel's centre
+        return np.empty((0, len(offsets)), dtype=np.float32)
     hit = hit[:: max(1, len(hit) // _ISO_RAYS)]
     distances = surface[hit, None] + torch.from_numpy(offsets)
     points = origins[hit, None] + distances[..., None] * directions[hit, None]

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ln3d.artifacts.manifest import MANIFEST_NAME
 from ln3d.artifacts.opening import Artifact, open_artifact
 from ln3d.artifacts.publish import publish
 from ln3d.artifacts.tensors import load_into, load_tensors, save_tensors
@@ -32,8 +33,8 @@ class State:
 
 def save(state: State, folder: Path, fingerprint: str) -> None:
     """Seal `state` as a checkpoint in `folder`, then drop all but the last two."""
-    path = folder / f"{_PREFIX}{state.step:07d}"
-    if path.exists():
+    path = folder / _name(state)
+    if (path / MANIFEST_NAME).exists():
         return
     details = {"step": state.step, "retries": state.retries}
     with publish(path, "checkpoint", recipe={"name": folder.name}, details=details, fingerprint=fingerprint) as scratch:
@@ -67,8 +68,13 @@ def restore(state: State, folder: Path, fingerprint: str) -> bool:
     return True
 
 
+def _name(state: State) -> str:
+    """Return a name that sorts by step, then by retries: a roll-back never has to touch what it went back to."""
+    return f"{_PREFIX}{state.step:07d}" + (f".{state.retries}" if state.retries else "")
+
+
 def _sealed(folder: Path) -> list[Path]:
-    return sorted(p.parent for p in folder.glob(f"{_PREFIX}*/manifest.json"))
+    return sorted(p.parent for p in folder.glob(f"{_PREFIX}*/{MANIFEST_NAME}"))
 
 
 def _newest(folder: Path) -> Artifact | None:

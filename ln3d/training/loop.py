@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -32,7 +31,9 @@ _MOST_RETRIES = 3
 class Task(Protocol):
     """What is trained: networks, where their batches come from, and the loss of one."""
 
-    networks: nn.Module
+    @property
+    def networks(self) -> nn.Module:
+        """What is trained."""
 
     def batch(self, step: int, retries: int, samples: range) -> dict[str, Tensor]:
         """Return the part `samples` of the batch of `step`: a pure function of its arguments and the seed."""
@@ -57,12 +58,13 @@ class Trained:
 class _Step(nn.Module):
     """A forward pass is a loss, so that autocast and data parallelism wrap the whole of it."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, device: str, bf16: bool) -> None:
         super().__init__()
-        self.networks, self.task = task.networks, task
+        self.networks, self.task, self.device, self.bf16 = task.networks, task, device, bf16
 
     def forward(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.task.loss(batch, step)
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
+            return self.task.loss(batch, step)
 
 
 def train(
@@ -86,10 +88,9 @@ def train(
     else:
         checkpoint.save(state, folder, fingerprint)
     first = state.step
-    accelerator = Accelerator(
-        cpu=device.type == "cpu", mixed_precision="bf16" if config.precision == "bf16" else "no"
-    )
-    step = accelerator.prepare_model(_Step(task))
+    # Accelerate keeps one precision per process, and a process may train more than once: autocast is ours.
+    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no")
+    step = accelerator.prepare_model(_Step(task, device.type, config.precision == "bf16"))
     with talk.progress(title, config.steps, first) as progress, _stop_signals() as stop:
         while state.step < config.steps:
             try:
@@ -154,8 +155,7 @@ def _roll_back(state: State, folder: Path, fingerprint: str, talk: Talk, reason:
         raise DivergedError(f"{reason}, for the third time", "lower the learning rate or set training.precision=fp32")
     checkpoint.restore(state, folder, fingerprint)
     state.retries = retries
-    shutil.rmtree(folder / f"step-{state.step:07d}")  # sealed again with the new count, should we be killed
-    checkpoint.save(state, folder, fingerprint)
+    checkpoint.save(state, folder, fingerprint)  # with the new count, should we be killed
     talk.warn(f"{reason}; back to step {state.step} with other batches")
 
 

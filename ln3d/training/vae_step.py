@@ -91,7 +91,9 @@ class VaeTask:
 
     def _noise(self, posterior: Posterior, step: int, purpose: str) -> Float[Tensor, "b 3 c h w"]:
         shape = posterior.mean.shape[1:]
-        drawn = [torch.randn(shape, generator=generator(self.seed, step, i, purpose)) for i in range(len(posterior.mean))]
+        drawn = [
+            torch.randn(shape, generator=generator(self.seed, step, i, purpose)) for i in range(len(posterior.mean))
+        ]
         return torch.stack(drawn).to(posterior.mean.device)
 
     def validate(self) -> dict[str, float]:

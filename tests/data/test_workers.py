@@ -74,3 +74,16 @@ class _Unloadable:
 
     def __call__(self, task):
         return b""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_process_that_gets_no_core_is_given_time(monkeypatch):
+    monkeypatch.setattr("ln3d.data.workers._processor", lambda worker: (0.0, True))
+    slow = "__import__('time').sleep(0.4) or b'done'"
+    with GuardedPool(eval, 1, 0.1, 10**9) as pool:
+        assert [outcome.result for outcome in pool.run([slow])] == [b"done"]
+
+
+def test_a_process_that_sleeps_is_not_given_time():
+    found = outcomes(["__import__('time').sleep(60)"], workers=1, seconds=0.3)
+    assert [outcome.reason for outcome in found.values()] == ["timed out after 0.3 s"]

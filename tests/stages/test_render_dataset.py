@@ -162,7 +162,8 @@ def test_nothing_to_show_is_an_error_that_tells_why(meshes, tmp_path):
 
 
 def test_a_time_limit_that_nothing_can_keep_rejects_everything(tmp_path):
-    hasty = recipe(limits=LimitsConfig(seconds=1e-6), collections=(CollectionConfig(kind="parametric", limit=1),))
+    one = (CollectionConfig(kind="parametric", limit=1),)
+    hasty = recipe(limits=LimitsConfig(seconds=0.02), collections=one, resolution=1024, supersampling=4)
     with pytest.raises(MeshError, match="timed out"):
         render_dataset.run(hasty, Workspace(tmp_path), QUIET, workers=1)
 

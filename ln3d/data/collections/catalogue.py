@@ -65,7 +65,9 @@ def load_object(entry: CatalogueEntry, limits: LimitsConfig) -> Scene:
 def _listed(collection: CollectionConfig) -> list[CatalogueEntry]:
     found = COLLECTIONS[collection.kind][0](collection, _path(collection))
     if not found:
-        raise RecipeError(f"{collection.path}: no objects of kind {collection.kind}", "See docs/data.md for the layout.")
+        raise RecipeError(
+            f"{collection.path}: no objects of kind {collection.kind}", "See docs/data.md for the layout."
+        )
     if collection.categories:
         known = sorted({entry.category for entry in found})
         for category in collection.categories:

@@ -79,7 +79,8 @@ def _captions(path: Path, meshes: frozenset[str]) -> dict[str, list[dict[str, st
                 name = PurePosixPath((row["path"] or "").strip()).as_posix()
                 if name not in meshes:
                     raise RecipeError(
-                        f"{path}:{reader.line_num}: no mesh {name!r}", "Paths are relative to the folder of captions.csv."
+                        f"{path}:{reader.line_num}: no mesh {name!r}",
+                        "Paths are relative to the folder of captions.csv.",
                     )
                 rows.setdefault(name, []).append({key: (row.get(key) or "").strip() for key in _COLUMNS})
         except (csv.Error, UnicodeDecodeError) as error:

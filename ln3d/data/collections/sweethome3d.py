@@ -25,7 +25,8 @@ _LICENCES = {"BlendSwap-CC-0": "CC0-1.0"}  # the other four catalogues are CC-BY
 _CATEGORIES: tuple[tuple[str, str], ...] = (
     ("plane", r"\bbiplane\b"),
     ("boat", r"\browboat\b"),
-    ("car", r"\bcar model\b|^smart car$|\bsuv\b|\bvan\b|\btruck\b|\bbus\b|sedan|beetle|peugeot|renault|ford|seat leon|chevrolet"),
+    ("car", r"\bcar model\b|^smart car$|\bsuv\b|\bvan\b|\btruck\b|\bbus\b"),
+    ("car", r"sedan|beetle|peugeot|renault|ford|seat leon|chevrolet"),
     ("bicycle", r"\bbike$|bicycle|tricycle|motorbike|scooter|yamaha"),
     ("lamp", r"lamp\b|\blights?\b|lamppost|lantern|chandelier|spotlight|candle|fluorescent"),
     ("clock", r"\bclock\b"),
@@ -40,7 +41,7 @@ _CATEGORIES: tuple[tuple[str, str], ...] = (
     ("person", r"\b(fe)?male\b|\bboy\b|\bgirl\b"),
     ("animal", r"bulldog|\bcat\b|\bdog$|rabbit|chicken$|^horse$|deer"),
 )
-_NOT = re.compile(r"roasted chicken|sink cabinet|bedside|table (fan|tennis)|football table|pool table|car(d|pet)|picture")
+_NOT = re.compile(r"roasted chicken|sink cabinet|bedside|table (fan|tennis)|(football|pool) table")
 
 
 def entries(config: CollectionConfig, root: Path) -> list[CatalogueEntry]:
@@ -102,7 +103,7 @@ def _properties(archive: Path) -> dict[str, str]:
 def _entry(archive: Path, number: int, fields: dict[str, str]) -> CatalogueEntry:
     name, group = fields["name"].lower(), fields.get("category", "Miscellaneous")
     category = category_of(name, group)
-    tags = [tag.strip().lower() for tag in fields.get("tags", "").split(",") if tag.strip().lower() not in ("", "blend swap")]
+    tags = [tag.strip() for tag in fields.get("tags", "").lower().split(",") if tag.strip() not in ("", "blend swap")]
     model = fields["model"].lstrip("/")
     rotation = fields.get("modelRotation", "1 0 0 0 1 0 0 0 1").split()
     described = joined_words([*tags[:1], name]) if tags and tags[0] not in name else name

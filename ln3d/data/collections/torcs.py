@@ -92,7 +92,8 @@ def _placed(wheel: Scene, setup: _Setup, end: str, side: str) -> list[Part]:
     """Return the unit wheel as one wheel of the car; file axes: x forward, y up, z right."""
     section = f"{end} {side} Wheel"
     width = setup.number(section, "tire width", 0.245)
-    radius = setup.number(section, "rim diameter", 0.4) / 2 + width * setup.number(section, "tire height-width ratio", 0.5)
+    tyre = width * setup.number(section, "tire height-width ratio", 0.5)
+    radius = setup.number(section, "rim diameter", 0.4) / 2 + tyre
     centre = np.array(
         [
             setup.number(f"{end} Axle", "xpos", 1.3 if end == "Front" else -1.3),

@@ -59,17 +59,15 @@ _SHIPS = {  # by the actor's file name: name, and what it is made for
     "warship_light": ("light warship", "wooden warship"),
 }
 _HEADS = frozenset(
-    "bamboo baobab bear beech cedar cypress elephant fir fish fox giraffe horse juniper mangrove maple oak orchard palm pig pine "
-    "poplar whale zebu".split()
+    "bamboo baobab bear beech cedar cypress elephant fir fish fox giraffe horse juniper mangrove maple oak orchard "
+    "palm pig pine poplar whale zebu".split()
 )
 _SEASONS = frozenset("autumn blooming dead old sapling short snowy tall large winter young".split())
 _LONG = {"aut": "autumn", "bloom": "blooming", "medit": "mediterranean", "deci": "deciduous", "tropic": "tropical"}
 _LONG |= {"euro": "european", "snow": "snowy", "w": "snowy", "cherryblossom": "blossoming cherry", "willow": "willow"}
 _NOISE = frozenset(("", "a", "b", "new", "wild", "windswept", "single", "small", "trees"))
-_NO_TREE = re.compile(r"top|leaves|branches|needles|grass|fern|test|biome|forest|patch|building|poppy|lavender|percent|bush")
+_NO_TREE = re.compile(r"top|leaves|branches|needles|grass|fern|test|biome|forest|patch|building|poppy|percent|bush")
 _NO_ANIMAL = re.compile(r"circle|shoal|generic|flaming|dragon|^fish$")
-
-
 
 
 def entries(config: CollectionConfig, root: Path) -> list[CatalogueEntry]:

@@ -1,0 +1,1 @@
+"""Mesh files and game archives, read with limits."""

@@ -52,7 +52,10 @@ class ConfinedResolver(Resolver):
     def get(self, key: Any) -> bytes:
         """Return the bytes of a file named in the mesh."""
         try:
-            name = located(self.source, self.folder, str(key).strip(), lenient=self.lenient)
+            reference = str(key).strip()
+            if reference.startswith("-"):  # options of an OBJ map: "-s 1 1 1 wood.png"
+                reference = reference.split()[-1]
+            name = located(self.source, self.folder, reference, lenient=self.lenient)
             if name is None:
                 raise FileNotFoundError(str(key))  # a missing texture is no reason to reject a mesh
             data = self.source.read(name)
@@ -108,7 +111,7 @@ def _part(geometry: Any, matrix: np.ndarray, kind: str, limits: LimitsConfig, la
     visual = geometry.visual
     if isinstance(visual, trimesh.visual.TextureVisuals):
         return _with_material(part, visual, limits, label)
-    if visual.defined:
+    if isinstance(visual, trimesh.visual.ColorVisuals) and visual.defined:
         return _with_colours(part, visual, linear=kind in ("glb", "gltf"))
     return part
 

@@ -47,5 +47,7 @@ def read_from(source: Source, name: str, limits: LimitsConfig) -> Scene:
     reader = READERS.get(suffix)
     if reader is None:
         known = " ".join(sorted(READERS))
-        raise MeshError(f"{source.label}/{name}: cannot read {suffix or 'files without a suffix'}", f"Readable: {known}")
+        raise MeshError(
+            f"{source.label}/{name}: cannot read {suffix or 'files without a suffix'}", f"Readable: {known}"
+        )
     return checked(reader(source, name, limits), f"{source.label}/{name}", limits)

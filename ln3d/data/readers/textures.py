@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ln3d.config.render import LimitsConfig
 from ln3d.data.readers.limits import check_pixels
@@ -45,6 +45,8 @@ def _opened(data: bytes, limits: LimitsConfig, label: str) -> Image.Image:
     previous, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # our own limit is checked two lines below
     try:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    except UnidentifiedImageError:
+        raise MeshError(f"{label}: a texture that is no image", "Replace the file by a PNG or JPEG.") from None
     except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise MeshError(f"{label}: an unreadable texture ({error})", "Replace the image file.") from None
     finally:
