@@ -1,11 +1,11 @@
 """Every error a user can meet.
 
-    LN3DError            exit code 1: anything below, and what fits none of them
-    |-- RecipeError      2: a recipe, an option or an argument is wrong
-    |-- ArtifactError    3: an artifact is missing, half-written, damaged or does not fit
-    |-- MeshError        4: a mesh cannot be read, is empty, broken or unsafe
-    |-- WeightsError     5: pretrained weights are missing or are not the expected ones
-    `-- DivergedError    6: a training or a sample went wrong beyond repair
+LN3DError            exit code 1: anything below, and what fits none of them
+|-- RecipeError      2: a recipe, an option or an argument is wrong
+|-- ArtifactError    3: an artifact is missing, half-written, damaged or does not fit
+|-- MeshError        4: a mesh cannot be read, is empty, broken or unsafe
+|-- WeightsError     5: pretrained weights are missing or are not the expected ones
+`-- DivergedError    6: a training or a sample went wrong beyond repair
 """
 
 

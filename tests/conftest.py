@@ -1,12 +1,19 @@
 """What holds for every test: no network, no display, no writing outside tmp_path, equal random examples every time."""
 
 import os
+import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from ln3d.artifacts.workspace import Workspace
+    from ln3d.config.recipe import Recipe
+    from ln3d.data.shards import ShardSet
 
 settings.register_profile("ln3d", deadline=None, derandomize=True, database=None)
 settings.load_profile("ln3d")
@@ -55,3 +62,40 @@ def elsewhere(tmp_path: Path) -> Iterator[None]:
 def repository() -> Path:
     """Return the root of the repository."""
     return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe() -> "Callable[..., Recipe]":
+    """Return a function from overrides such as `vae.losses.l2=0` to the recipe tests/tiny.yaml with them."""
+    from ln3d.config.load import load_recipe
+
+    return lambda *overrides: load_recipe(REPOSITORY / "tests" / "tiny.yaml", overrides)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: "Callable[..., Recipe]") -> "Workspace":
+    """Return a workspace with the shards of the tiny recipe. It is everybody's: nobody may write into it."""
+    from ln3d.artifacts.workspace import Workspace
+    from ln3d.stages import render_dataset
+    from ln3d.talk import Talk
+
+    workspace = Workspace(tmp_path_factory.mktemp("tiny"))
+    render_dataset.run(tiny_recipe(), workspace, Talk(0), workers=1)
+    return workspace
+
+
+@pytest.fixture(scope="session")
+def tiny_shards(tiny_run: "Workspace") -> "ShardSet":
+    """Return the shards of the tiny recipe: nine objects in three splits, six views of 16 x 16."""
+    from ln3d.data.shards import ShardSet
+
+    return ShardSet(tiny_run.open("shards"))
+
+
+@pytest.fixture
+def own_run(tiny_run: "Workspace", tmp_path: Path) -> "Workspace":
+    """Return a workspace of the test's own with the shards of the tiny recipe."""
+    from ln3d.artifacts.workspace import Workspace
+
+    shutil.copytree(tiny_run.path("shards"), tmp_path / "run" / "shards")
+    return Workspace(tmp_path / "run")

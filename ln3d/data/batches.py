@@ -58,7 +58,7 @@ class VaeBatches:
         random = numpy_generator(self.seed, "vae", position, retries)
         inputs, supervised = choose_views(random, self.shards.views, self.config)
         progress = step / self.config.training.steps
-        tint = _tint(random, self.config.augmentation, progress)
+        tint = draw_tint(random, self.config.augmentation, progress)
         batch = input_views(self.pictures, index, inputs, self.config, tint)
         batch.update(self._rays(index, supervised, random, tint))
         return batch
@@ -139,6 +139,19 @@ def choose_pixels(
     return torch.cat([_window(random, weights[v], window, config.foreground) + v * side * side for v in range(views)])
 
 
+def draw_tint(random: np.random.Generator, config: AugmentationConfig, progress: float) -> Float[np.ndarray, "3 3"]:
+    """Return the colour change of one object: the matrix M of colour @ M, by which greys stay as they are."""
+    matrix = np.eye(3, dtype=np.float32)
+    saturate, factor = random.random(), random.uniform(1.0, config.saturation)
+    permute, order = random.random(), random.permutation(3)
+    if progress >= config.until:
+        return matrix
+    if config.saturation > 1 and saturate < config.saturation_probability:
+        luma = np.tile(_LUMA[:, None], (1, 3))
+        matrix = (luma + np.float32(factor) * (matrix - luma)).astype(np.float32)
+    return matrix[:, order] if permute < config.permutation else matrix
+
+
 def _window(
     random: np.random.Generator, weights: Float[Tensor, "h w"], window: int, foreground: float
 ) -> Int[Tensor, "r"]:
@@ -159,16 +172,3 @@ def _closeness(alpha: Float[Tensor, "v h w"]) -> Float[Tensor, "v h w"]:
     near = F.max_pool2d(solid, 9, stride=1, padding=4)
     weights = (solid + _BORDER * (grown - shrunk) + _NEAR * (near - grown))[:, 0]
     return weights + 1e-6  # an empty view still has somewhere to look
-
-
-def _tint(random: np.random.Generator, config: AugmentationConfig, progress: float) -> Float[np.ndarray, "3 3"]:
-    """Draw the colour change of one object: the matrix M of colour @ M; white stays white."""
-    matrix = np.eye(3, dtype=np.float32)
-    saturate, factor = random.random(), random.uniform(1.0, config.saturation)
-    permute, order = random.random(), random.permutation(3)
-    if progress >= config.until:
-        return matrix
-    if config.saturation > 1 and saturate < config.saturation_probability:
-        luma = np.tile(_LUMA[:, None], (1, 3))
-        matrix = (luma + np.float32(factor) * (matrix - luma)).astype(np.float32)
-    return matrix[:, order] if permute < config.permutation else matrix

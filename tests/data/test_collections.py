@@ -156,6 +156,16 @@ def test_wrong_captions_files(tmp_path, text, message):
 
 
 def test_words():
-    assert with_article("oak chair") == "an oak chair" and with_article("chair") == "a chair"
+    for words in (
+        "an oak chair",
+        "a chair",
+        "an f-15 eagle",
+        "an sr-71 blackbird",
+        "a mig-21",
+        "a t-38 talon",
+        "a glass",
+    ):
+        assert with_article(words.partition(" ")[2]) == words
+    assert with_article("sneakers") == "sneakers"
     assert phrasings(" A  b ", "a b", "", "c,") == ("a b", "c")
     assert shape_id("a", "bc") != shape_id("ab", "c") and shape_id("a") == shape_id(b"a")

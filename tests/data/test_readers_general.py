@@ -15,6 +15,7 @@ from ln3d.config.render import LimitsConfig
 from ln3d.data.readers.general import linear_to_srgb
 from ln3d.data.readers.mesh import normalised, read_scene
 from ln3d.errors import MeshError
+from ln3d.export.mesh import Mesh, write_mesh
 
 LIMITS = LimitsConfig()
 OBJ = "mtllib a.mtl\nv 0 0 0\nv 1 0 0\nv 0 2 0\nvt 0 0\nvt 1 0\nvt 0 1\nusemtl m\nf 1/1 2/2 3/3\n"
@@ -301,3 +302,12 @@ def test_trimesh_stays_silent(tmp_path, capfd):
     (tmp_path / "a.mtl").write_text("newmtl m\nmap_Kd gone.png\nKd one two three\n")
     read_scene(tmp_path / "a.obj", LIMITS)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_written_glb_reads_back_with_its_vertex_colours(tmp_path: Path) -> None:
+    vertices = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=np.float32)
+    faces = np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [0, 3, 2]])
+    colours = np.array([[213, 170, 59], [10, 20, 30], [255, 0, 0], [0, 128, 255]], dtype=np.uint8)
+    write_mesh(Mesh(vertices, faces, colours), tmp_path / "mesh.glb")
+    (part,) = read_scene(tmp_path / "mesh.glb", LimitsConfig()).parts
+    np.testing.assert_allclose(part.colours[:, :3] * 255, colours, atol=0.05)

@@ -43,8 +43,12 @@ def phrasings(*texts: str) -> tuple[str, ...]:
 
 
 def with_article(words: str) -> str:
-    """Return `words` with "a" or "an" before them."""
-    return f"{'an' if words[:1].lower() in tuple('aeiou') else 'a'} {words}"
+    """Return `words` with "a" or "an" before them; plurals stay bare."""
+    if words.endswith("s") and not words.endswith(("ss", "us")):
+        return words
+    first = words.lower().split(" ")[0]
+    spelled = any(letter.isdigit() for letter in first) and first[0] in "fhlmnrsx" and first[1:2] not in tuple("aeiou")
+    return f"{'an' if spelled or first[:1] in tuple('aeiou') else 'a'} {words}"
 
 
 def joined_words(words: Iterable[str]) -> str:

@@ -110,7 +110,10 @@ def _part(geometry: Any, matrix: np.ndarray, kind: str, limits: LimitsConfig, la
     )
     visual = geometry.visual
     if isinstance(visual, trimesh.visual.TextureVisuals):
-        return _with_material(part, visual, limits, label)
+        painted = _with_material(part, visual, limits, label)
+        if painted is not None and "color" in visual.vertex_attributes:  # glTF's COLOR_0 beside a material
+            painted.colours = _gltf_colours(visual.vertex_attributes["color"])
+        return painted
     if isinstance(visual, trimesh.visual.ColorVisuals) and visual.defined:
         return _with_colours(part, visual, linear=kind in ("glb", "gltf"))
     return part
@@ -128,6 +131,17 @@ def _with_colours(part: Part, visual: Any, linear: bool) -> Part:
     if linear:
         part.colours[:, :3] = linear_to_srgb(part.colours[:, :3])
     return part
+
+
+def _gltf_colours(stored: Any) -> np.ndarray:
+    """Return COLOR_0, which is linear, as sRGB and opacity in [0, 1], (n, 4)."""
+    colours = np.asarray(stored)
+    largest = np.iinfo(colours.dtype).max if np.issubdtype(colours.dtype, np.integer) else 1.0
+    colours = colours.astype(np.float32) / np.float32(largest)
+    if colours.shape[1] == 3:
+        colours = np.concatenate([colours, np.ones_like(colours[:, :1])], axis=1)
+    colours[:, :3] = linear_to_srgb(colours[:, :3])
+    return colours
 
 
 def _with_material(part: Part, visual: Any, limits: LimitsConfig, label: str) -> Part | None:

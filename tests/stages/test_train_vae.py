@@ -1,0 +1,125 @@
+"""`train-vae`: from shards to a VAE, once."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ln3d.artifacts.tensors import load_tensors
+from ln3d.artifacts.workspace import Workspace
+from ln3d.config.load import recipe_from_dict
+from ln3d.config.recipe import Recipe
+from ln3d.errors import ArtifactError, RecipeError
+from ln3d.models.autoencoder import Autoencoder
+from ln3d.models.decoder import count_parameters
+from ln3d.stages import train_vae
+from ln3d.talk import Talk
+
+RecipeOf = Callable[..., Recipe]
+QUIET = Talk(0)
+SHORT = ("vae.training.steps=4", "vae.training.validate_every=2", "vae.training.checkpoint_every=2")
+
+
+def test_a_vae_is_published_once_with_all_that_belongs_to_it(own_run: Workspace, tiny_recipe: RecipeOf) -> None:
+    report = train_vae.run(tiny_recipe(*SHORT), own_run, QUIET)
+    artifact = own_run.open("vae", verify=True)
+    assert json.loads(json.dumps(report)) == report
+    assert report["id"] == artifact.id
+    assert set(artifact.manifest.files) == {"weights.safetensors", "metrics.jsonl", "curve.png", "contact.png"}
+    assert artifact.manifest.inputs["shards"].id == own_run.open("shards").id
+    assert not own_run.partial("vae").exists()
+    weights = load_tensors(artifact.file("weights.safetensors"))
+    networks = Autoencoder(recipe_from_dict(artifact.manifest.recipe).vae)
+    networks.load_state_dict(weights, strict=True)
+    assert all(bool(tensor.isfinite().all()) for tensor in weights.values())
+    assert report["parameters"] == count_parameters(networks)
+    assert report["iso"] > 0
+    assert report["figures"].keys() == {"psnr_train", "psnr_validation"}
+    lines = [json.loads(line) for line in artifact.file("metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4]
+    for name in ("curve.png", "contact.png"):
+        with Image.open(artifact.file(name)) as picture:
+            assert np.asarray(picture).std() > 1
+    written = artifact.file("weights.safetensors").stat().st_mtime_ns
+    own_run.partial("vae").mkdir()  # as if killed before it was cleared away
+    assert train_vae.run(tiny_recipe(*SHORT), own_run, QUIET) == report
+    assert artifact.file("weights.safetensors").stat().st_mtime_ns == written
+    assert not own_run.partial("vae").exists()
+    with pytest.raises(ArtifactError, match="made with another recipe"):
+        train_vae.run(tiny_recipe(*SHORT, "seed=1"), own_run, QUIET)
+
+
+def test_a_training_begun_with_another_recipe_is_not_gone_on_with(own_run: Workspace, tiny_recipe: RecipeOf) -> None:
+    class Stop(Exception):
+        pass
+
+    def stopped(*_: object) -> None:
+        raise Stop
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_vae, "_publish", stopped)
+        with pytest.raises(Stop):
+            train_vae.run(tiny_recipe(*SHORT), own_run, QUIET)
+    assert not own_run.has("vae")
+    with pytest.raises(ArtifactError, match="begun with another recipe or other inputs"):
+        train_vae.run(tiny_recipe(*SHORT, "vae.losses.l2=3"), own_run, QUIET)
+    train_vae.run(tiny_recipe(*SHORT), own_run, QUIET)
+    assert own_run.has("vae")
+
+
+def test_dry_run_says_what_it_would_do_and_writes_nothing(tmp_path: Path, tiny_recipe: RecipeOf) -> None:
+    plan = train_vae.run(tiny_recipe(), Workspace(tmp_path / "none"), QUIET, dry_run=True)
+    assert json.loads(json.dumps(plan)) == plan
+    networks = Autoencoder(tiny_recipe().vae)
+    assert plan["parameters"] == count_parameters(networks) == sum(plan["parts"].values())
+    assert plan["parts"].keys() == {"encoder", "decoder", "upsampler", "head"}
+    assert plan["latent"] == [3, 2, 4, 4]
+    assert plan["planes"] == [3, 4, 8, 8]
+    assert plan["shards"] is False
+    assert not (tmp_path / "none").exists()
+
+
+def test_what_is_missing_or_not_built_is_said_before_anything_is_done(tmp_path: Path, tiny_recipe: RecipeOf) -> None:
+    workspace = Workspace(tmp_path / "none")
+    with pytest.raises(RecipeError, match="not built yet: the loss lpips"):
+        train_vae.run(tiny_recipe("vae.losses.lpips=1"), workspace, QUIET)
+    with pytest.raises(ArtifactError) as error:
+        train_vae.run(tiny_recipe(), workspace, QUIET)
+    assert "ln3d render-dataset" in error.value.hint
+
+
+def test_the_level_of_the_surface_is_where_the_depth_is(
+    own_run: Workspace, tiny_recipe: RecipeOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a field whose density rises linearly through the true surface the level is that at the surface."""
+
+    def known(_networks: object, _pictures: object, index: int, *_: object) -> np.ndarray:
+        offsets = np.linspace(-0.15, 0.15, 61)
+        return np.empty((0, 61)) if index == 2 else np.tile(50 + 100 * offsets, (5, 1))
+
+    monkeypatch.setattr(train_vae, "_profiles", known)
+    report = train_vae.run(tiny_recipe(*SHORT, "vae.training.steps=1"), own_run, QUIET)
+    assert report["iso"] == pytest.approx(50, abs=1.0)
+
+
+def test_an_object_that_a_view_does_not_show_has_no_profile(own_run: Workspace, tiny_recipe: RecipeOf) -> None:
+    from ln3d.data.pictures import Pictures
+    from ln3d.data.shards import ShardSet
+
+    class Empty(Pictures):
+        def stack(self, index, views, side=None):  # type: ignore[no-untyped-def]
+            colour, alpha, depth = super().stack(index, views, side)
+            return colour, alpha, np.zeros_like(depth)
+
+    torch.manual_seed(0)
+    networks, offsets = Autoencoder(tiny_recipe().vae).eval(), np.linspace(-0.1, 0.1, 5, dtype=np.float32)
+    shards = ShardSet(own_run.open("shards"))
+    assert train_vae._profiles(networks, Empty(shards), 0, [0, 1], 4, offsets).shape == (0, 5)
+    with torch.no_grad():
+        seen = train_vae._profiles(networks, Pictures(shards), 0, [0, 1], 4, offsets)
+    assert seen.shape == (int((shards.depth(0, 4) > 0).sum()), 5)
+    assert (seen > 0).all()

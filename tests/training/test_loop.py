@@ -1,0 +1,235 @@
+"""The training loop on a small regression: resuming, signals, roll-backs, metrics."""
+
+import json
+import math
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ln3d.config.training import TrainingConfig
+from ln3d.errors import ArtifactError, DivergedError
+from ln3d.models.ema import Ema
+from ln3d.seeding import generator
+from ln3d.talk import Talk
+from ln3d.training.loop import Trained, train
+from ln3d.training.optimiser import build_optimiser, learning_rate, set_learning_rate
+
+CPU = torch.device("cpu")
+WALL_CLOCK = ("seconds", "loader_seconds")
+
+
+def _config(**changes: object) -> TrainingConfig:
+    chosen = {"steps": 12, "batch": 4, "learning_rate": 0.05, "warmup": 2, "ema": 0.9, "precision": "fp32"}
+    return TrainingConfig(**(chosen | {"checkpoint_every": 4, "log_every": 1, "validate_every": 6} | changes))
+
+
+@dataclass
+class Regression:
+    """Fit y = 2 x_1 - x_2. `before_loss` is called with step and retries, and may replace the loss."""
+
+    before_loss: Callable[[int, int], float | None] = lambda step, retries: None
+    networks: nn.Module = field(init=False)
+
+    def __post_init__(self) -> None:
+        torch.manual_seed(0)
+        self.networks = nn.Linear(2, 1)
+
+    def batch(self, step: int, retries: int, samples: range) -> dict[str, Tensor]:
+        x = torch.stack([torch.randn(2, generator=generator(step, retries, sample)) for sample in samples])
+        return {"x": x, "retries": torch.tensor(retries)}
+
+    def loss(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        error = self.networks(batch["x"])[:, 0] - batch["x"] @ torch.tensor([2.0, -1.0])
+        loss = error.square().mean()
+        factor = self.before_loss(step, int(batch["retries"]))
+        return loss if factor is None else loss * factor, {"worst": error.abs().max().detach()}
+
+    def validate(self) -> dict[str, float]:
+        return {"weight": float(self.networks.weight[0, 0]), "learning": float(self.networks.training)}
+
+
+def _train(folder: Path, task: Regression | None = None, mark: str = "mark", **changes: object) -> Trained:
+    config = _config(**changes)
+    return train(task or Regression(), config, folder, fingerprint=mark, device=CPU, talk=Talk(0), title="test")
+
+
+def _lines(trained: Trained | Path) -> list[dict[str, float]]:
+    path = trained if isinstance(trained, Path) else trained.metrics
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in WALL_CLOCK} for line in lines]
+
+
+def _same(one: Trained, other: Trained) -> bool:
+    weights = all(torch.equal(one.weights[name], other.weights[name]) for name in one.weights)
+    return weights and _lines(one) == _lines(other) and one.figures == other.figures
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return _train(tmp_path_factory.mktemp("straight"))
+
+
+def test_it_takes_the_steps_that_a_plain_loop_would(straight: Trained) -> None:
+    task, config = Regression(), _config()
+    optimiser, average = build_optimiser(task.networks, config), Ema(task.networks, config.ema)
+    for step in range(12):
+        set_learning_rate(optimiser, learning_rate(step, config))
+        loss, _ = task.loss(task.batch(step, 0, range(4)), step)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(task.networks.parameters(), config.gradient_clip)
+        optimiser.step()
+        average.update(task.networks, step)
+    assert all(torch.equal(straight.weights[name], average.weights[name]) for name in average.weights)
+    assert not torch.equal(straight.weights["weight"], task.networks.state_dict()["weight"])
+
+
+def test_metrics_hold_losses_figures_and_validations_of_the_average(straight: Trained) -> None:
+    lines = _lines(straight)
+    steps = [line for line in lines if "loss" in line]
+    assert [line["step"] for line in steps] == list(range(1, 13))
+    assert all(line.keys() == {"step", "loss", "worst", "gradient"} for line in steps)
+    assert all(math.isfinite(value) for line in lines for value in line.values())
+    checks = [line for line in lines if "loss" not in line]
+    assert [line["step"] for line in checks] == [6, 12]
+    assert checks[1]["validation/weight"] == pytest.approx(straight.weights["weight"][0, 0].item(), rel=1e-5)
+    assert straight.figures == {"weight": straight.weights["weight"][0, 0].item(), "learning": 0.0}
+    assert straight.steps == 12
+
+
+class _Killed(BaseException):
+    """Nothing that anybody catches."""
+
+
+@pytest.mark.parametrize("moment", [0, 3, 4, 11])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_stopped_dead_and_resumed_it_ends_the_same(
+    tmp_path: Path, straight: Trained, moment: int, workers: int
+) -> None:
+    def die(step: int, retries: int) -> None:
+        if step == moment:
+            raise _Killed
+
+    with pytest.raises(_Killed):
+        _train(tmp_path, Regression(die), workers=workers)
+    resumed = _train(tmp_path, workers=2 - workers)
+    assert resumed.steps == 12 - moment // 4 * 4
+    assert _same(resumed, straight)
+
+
+def test_when_all_is_done_it_only_reads_the_last_checkpoint(tmp_path: Path, straight: Trained) -> None:
+    _train(tmp_path)
+    again = _train(tmp_path)
+    assert again.steps == 0
+    assert _same(again, straight)
+
+
+def test_the_last_two_checkpoints_are_kept(tmp_path: Path) -> None:
+    _train(tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-0000008", "step-0000012"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_signal_seals_a_checkpoint_and_leaves(
+    tmp_path: Path, straight: Trained, number: signal.Signals, workers: int
+) -> None:
+    def interrupt(step: int, retries: int) -> None:
+        if step == 5:
+            os.kill(os.getpid(), number)
+
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit if number == signal.SIGTERM else KeyboardInterrupt) as left:
+        _train(tmp_path, Regression(interrupt), workers=workers)
+    if number == signal.SIGTERM:
+        assert left.value.code == 143
+    assert signal.getsignal(number) is before
+    assert (tmp_path / "step-0000006/manifest.json").is_file()
+    resumed = _train(tmp_path)
+    assert resumed.steps == 6
+    assert _same(resumed, straight)
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_goes_back_and_draws_other_batches(
+    tmp_path: Path, straight: Trained, poison: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def bad_at_six(step: int, retries: int) -> float | None:
+        return poison if step == 6 and retries == 0 else None
+
+    trained = _train(tmp_path, Regression(bad_at_six))
+    assert "not finite at step 6; back to step 4 with other batches" in capsys.readouterr().err
+    assert all(bool(value.isfinite().all()) for value in trained.weights.values())
+    mine, theirs = _lines(trained), _lines(straight)
+    assert [line["step"] for line in mine] == [line["step"] for line in theirs]
+    assert mine[:4] == theirs[:4]
+    assert mine[4] != theirs[4]
+
+
+def test_a_gradient_that_is_not_finite_counts_too(tmp_path: Path) -> None:
+    class Steep(Regression):
+        def loss(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
+            loss, figures = super().loss(batch, step)
+            if step == 1 and int(batch["retries"]) == 0:
+                loss = loss + torch.sqrt(self.networks.weight.sum() * 0)  # the slope of a root at 0
+            return loss, figures
+
+    assert all(bool(value.isfinite().all()) for value in _train(tmp_path, Steep()).weights.values())
+
+
+def test_the_third_time_it_gives_up_and_stays_so(tmp_path: Path) -> None:
+    tries: list[tuple[int, int]] = []
+
+    def always_bad(step: int, retries: int) -> float | None:
+        tries.append((step, retries))
+        return float("nan") if step == 2 else None
+
+    with pytest.raises(DivergedError, match="not finite at step 2, for the third time") as error:
+        _train(tmp_path, Regression(always_bad))
+    assert "learning rate" in error.value.hint
+    assert [step for step, _ in tries] == [0, 1, 2] * 3
+    assert [retries for _, retries in tries] == [0] * 3 + [1] * 3 + [2] * 3
+    tries.clear()
+    with pytest.raises(DivergedError):
+        _train(tmp_path, Regression(always_bad))
+    assert {retries for _, retries in tries} == {2}
+
+
+def test_killed_after_a_roll_back_it_remembers_it(tmp_path: Path) -> None:
+    def bad(step: int, retries: int) -> float | None:
+        return float("nan") if step == 6 and retries == 0 else None
+
+    def bad_then_dead(step: int, retries: int) -> float | None:
+        if step == 5 and retries == 1:
+            raise _Killed
+        return bad(step, retries)
+
+    whole = _train(tmp_path / "whole", Regression(bad))
+    with pytest.raises(_Killed):
+        _train(tmp_path / "killed", Regression(bad_then_dead))
+    assert _same(_train(tmp_path / "killed", Regression(bad)), whole)
+
+
+def test_a_training_of_another_recipe_is_refused(tmp_path: Path) -> None:
+    _train(tmp_path)
+    with pytest.raises(ArtifactError, match="begun with another recipe"):
+        _train(tmp_path, mark="another")
+
+
+def test_precision_is_chosen_anew_for_every_training(tmp_path: Path) -> None:
+    kinds: dict[str, torch.dtype] = {}
+
+    class Watched(Regression):
+        def loss(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
+            kinds[name] = self.networks(batch["x"]).dtype
+            return super().loss(batch, step)
+
+    for name in ("bf16", "fp32"):
+        _train(tmp_path / name, Watched(), precision=name, steps=1)
+    assert kinds == {"bf16": torch.bfloat16, "fp32": torch.float32}

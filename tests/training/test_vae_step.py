@@ -1,0 +1,132 @@
+"""One step of stage 1: the terms of its loss, its randomness, and what it refuses."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ln3d.config.recipe import Recipe
+from ln3d.data.pictures import Pictures
+from ln3d.data.shards import ShardSet
+from ln3d.errors import RecipeError
+from ln3d.losses.kl import kl_weight
+from ln3d.training.vae_step import VaeTask, check_losses, encode_object, evaluation_views, reconstruct
+
+RecipeOf = Callable[..., Recipe]
+STEP = 3  # in the middle of the tiny recipe's KL ramp
+
+
+def _task(shards: ShardSet, recipe: Recipe) -> VaeTask:
+    splits = [record.split for record in shards.objects]
+    train, held_out = ([i for i, split in enumerate(splits) if (split == "train") == kept] for kept in (True, False))
+    return VaeTask(shards, train, held_out, recipe.vae, recipe.seed)
+
+
+def _losses(shards: ShardSet, recipe: Recipe, step: int = STEP) -> tuple[float, dict[str, float]]:
+    task = _task(shards, recipe)
+    total, figures = task.loss(task.batch(0, 0, range(2)), step)
+    return total.item(), {name: value.item() for name, value in figures.items()}
+
+
+def test_the_total_is_the_weighted_sum_of_the_terms(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
+    total, terms = _losses(tiny_shards, tiny_recipe())
+    assert terms.keys() == {"colour", "alpha", "depth", "kl", "surface"}
+    assert all(value > 0 for value in terms.values())
+    kl = kl_weight(STEP, 1e-4, 2, 6)
+    expected = terms["colour"] + 0.5 * terms["alpha"] + 0.5 * terms["depth"] + kl * terms["kl"] + terms["surface"]
+    assert total == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("name", "weight"), [("alpha", 0.5), ("depth", 0.5), ("surface", 1.0), ("kl", None)])
+def test_a_weight_of_zero_takes_its_term_away(
+    tiny_shards: ShardSet, tiny_recipe: RecipeOf, name: str, weight: float | None
+) -> None:
+    total, terms = _losses(tiny_shards, tiny_recipe())
+    without, others = _losses(tiny_shards, tiny_recipe(f"vae.losses.{name}=0"))
+    factor = kl_weight(STEP, 1e-4, 2, 6) if weight is None else weight
+    assert without == pytest.approx(total - factor * terms[name], rel=1e-5)
+    assert others.items() <= terms.items()
+
+
+def test_absolute_and_squared_colour_errors_add_up(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
+    both, absolute, squared = (
+        _losses(tiny_shards, tiny_recipe(*off))[1]["colour"] for off in ((), ("vae.losses.l2=0",), ("vae.losses.l1=0",))
+    )
+    assert both == pytest.approx(absolute + squared, rel=1e-5)
+    assert min(absolute, squared) > 0
+
+
+def test_networks_come_from_the_seed_alone(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
+    torch.manual_seed(1)
+    one = _task(tiny_shards, tiny_recipe())
+    torch.manual_seed(2)
+    before = torch.random.get_rng_state()
+    other, third = _task(tiny_shards, tiny_recipe()), _task(tiny_shards, tiny_recipe("seed=1"))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    weights = [list(task.networks.parameters()) for task in (one, other, third)]
+    assert all(torch.equal(a, b) for a, b in zip(weights[0], weights[1], strict=True))
+    assert not torch.equal(weights[0][0], weights[2][0])
+
+
+def test_the_loss_is_a_pure_function_of_batch_and_step(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
+    first = _losses(tiny_shards, tiny_recipe())
+    torch.manual_seed(7)
+    assert _losses(tiny_shards, tiny_recipe()) == first
+    _, later = _losses(tiny_shards, tiny_recipe(), step=STEP + 1)
+    assert later["kl"] == first[1]["kl"]
+    assert later["colour"] != first[1]["colour"]  # another posterior sample, other samples along the rays
+
+
+def test_every_weight_learns_and_a_few_steps_lower_the_loss(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
+    task = _task(tiny_shards, tiny_recipe())
+    batch = task.batch(0, 0, range(2))
+    optimiser = torch.optim.AdamW(task.networks.parameters(), 1e-2)
+    seen: set[str] = set()
+    totals: list[Tensor] = []
+    for _ in range(12):
+        total, _ = task.loss(batch, STEP)
+        optimiser.zero_grad()
+        total.backward()
+        optimiser.step()
+        totals.append(total.detach())
+        seen |= {name for name, p in task.networks.named_parameters() if p.grad is not None and p.grad.any()}
+    assert seen == {name for name, _ in task.networks.named_parameters()}
+    assert totals[-1] < 0.8 * totals[0]
+
+
+def test_validation_is_the_psnr_of_held_out_views(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
+    task = _task(tiny_shards, tiny_recipe())
+    task.networks.eval()
+    figures = task.validate()
+    assert figures.keys() == {"psnr_train", "psnr_validation"}
+    assert figures == task.validate()
+    pictures, errors = Pictures(tiny_shards), []
+    for index in list(task.validation[:: max(1, len(task.validation) // 4)])[:4]:
+        image, _, _ = reconstruct(task.networks, pictures, index, [0, 1], [4])
+        errors.append(np.square(image.numpy() - pictures.stack(index, [4])[0]).mean())
+    assert figures["psnr_validation"] == pytest.approx(-10 * np.log10(np.mean(errors)), abs=1e-3)
+
+
+def test_an_object_is_encoded_from_its_views_without_augmentation(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
+    task, pictures = _task(tiny_shards, tiny_recipe()), Pictures(tiny_shards)
+    task.networks.eval()
+    one, again = (encode_object(task.networks, pictures, 3, [0, 1]) for _ in range(2))
+    assert one.mean.shape == (1, 3, 2, 4, 4)
+    assert torch.equal(one.mean, again.mean)
+    torch.testing.assert_close(encode_object(task.networks, pictures, 3, [1, 0]).mean, one.mean, atol=1e-4, rtol=1e-4)
+
+
+def test_views_of_an_evaluation_are_fixed_and_held_out_where_there_are_such(tiny_recipe: RecipeOf) -> None:
+    assert evaluation_views(tiny_recipe().vae, 6) == ([0, 1], [4])
+    assert evaluation_views(tiny_recipe("vae.supervision.held_out_views=[0, 2, 9]").vae, 6) == ([1, 3], [0, 2])
+    assert evaluation_views(tiny_recipe("vae.supervision.held_out_views=[]").vae, 6) == ([0, 1], [2, 3, 4, 5])
+    assert evaluation_views(tiny_recipe("vae.supervision.held_out_views=[]").vae, 2) == ([0, 1], [0, 1])
+
+
+def test_losses_that_are_not_built_are_named_together(tiny_recipe: RecipeOf) -> None:
+    check_losses(tiny_recipe().vae)
+    with pytest.raises(RecipeError, match="the loss lpips and the loss adversarial") as error:
+        check_losses(tiny_recipe("vae.losses.lpips=2", "vae.losses.adversarial=0.5").vae)
+    assert error.value.hint == "set vae.losses.lpips=0 and vae.losses.adversarial=0"
