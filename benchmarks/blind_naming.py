@@ -21,7 +21,7 @@ from ln3d.seeding import key_seed, numpy_generator
 PROMPTS = {"chair": "a chair", "car": "a car", "plane": "a plane"}
 LABELS = ["bed", "bicycle", "boat", "car", "chair", "lamp", "plane", "plant", "sofa", "table"]
 SEEDS = range(8)
-VIEWS, SIZE = 4, 160
+VIEWS, SIZE = 4, 96
 
 
 def draw(model: Path | None, folder: Path) -> None:

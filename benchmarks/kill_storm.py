@@ -34,7 +34,7 @@ class Storm:
     stage: str
     command: list[str]
     reference: Path
-    seconds: float
+    steps: int
     folder: Path
     lives: int = 0
     kills: int = 0
@@ -49,17 +49,17 @@ class Storm:
             workspace = self._workspace(workers)
             if self.kills in inside:
                 operation = numbers.randrange(1, 3 * OPERATIONS_OF_A_SAVE)
-                killed = self._live(workspace, workers, ["--die-at", str(operation)], patience=None)
+                killed = self._live(workspace, workers, ["--die-at", str(operation)])
                 self.kills_inside_saves += killed
             else:
-                killed = self._live(workspace, workers, [], patience=numbers.uniform(0, self.seconds / 2))
+                killed = self._live(workspace, workers, [], numbers)
             self.kills += killed
             if not killed:
                 self._compare(workspace)
             print(f"{self.stage}: {self.kills} kills, {self.finished} finished", file=sys.stderr, flush=True)
         for workers in (0, 2):
             workspace = self._workspace(workers)
-            self._live(workspace, workers, [], patience=None)
+            self._live(workspace, workers, [])
             self._compare(workspace)
 
     def _workspace(self, workers: int) -> Path:
@@ -69,22 +69,24 @@ class Storm:
                 shutil.copytree(self.reference / kind, workspace / kind)
         return workspace
 
-    def _live(self, workspace: Path, workers: int, how: list[str], patience: float | None) -> bool:
-        """Start the stage and return whether it was killed; otherwise it has published."""
+    def _live(self, workspace: Path, workers: int, how: list[str], numbers: random.Random | None = None) -> bool:
+        """Start the stage and return whether it was killed; otherwise it has published.
+
+        With `numbers` it is killed from outside, at a random moment of up to half the training's steps ahead.
+        """
         self.lives += 1
         section = SECTIONS[self.stage]
         command = [sys.executable, __file__, "--live", *how, "--", *self.command]
         command += ["-w", str(workspace), "-q", "--set", f"{section}.training.workers={workers}"]
-        metrics = workspace / f"{STAGES[self.stage][0]}.partial" / "metrics.jsonl"
-        before = _changed(metrics)
+        partial = workspace / f"{STAGES[self.stage][0]}.partial"
+        partial.joinpath("metrics.jsonl").unlink(missing_ok=True)  # what counts is in the checkpoints
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        if patience is not None:
-            while process.poll() is None and _changed(metrics) == before:  # until the training has begun
-                time.sleep(0.02)
-            try:
-                process.wait(patience)
-            except subprocess.TimeoutExpired:
-                process.kill()
+        if numbers is not None:
+            last = _sealed_step(partial) + numbers.randint(0, self.steps // 2)
+            while process.poll() is None and _steps_taken(partial / "metrics.jsonl") < last:
+                time.sleep(0.005)
+            time.sleep(numbers.uniform(0, 0.1))
+            process.kill()
         code = process.wait()
         if code not in (0, -signal.SIGKILL):
             raise SystemExit(f"{' '.join(command)} ended with {code}")
@@ -104,11 +106,16 @@ class Storm:
         shutil.rmtree(workspace)
 
 
-def _changed(file: Path) -> int:
+def _sealed_step(partial: Path) -> int:
+    return max((int(manifest.parent.name[5:12]) for manifest in partial.glob("step-*/manifest.json")), default=0)
+
+
+def _steps_taken(metrics: Path) -> int:
+    """Return how many steps of this life and those before it are logged, -1 before the training has begun."""
     try:
-        return file.stat().st_mtime_ns
+        return metrics.read_text().count('"loss"')
     except FileNotFoundError:
-        return 0
+        return -1
 
 
 def _content(artifact: Path) -> dict[str, object]:
@@ -151,14 +158,16 @@ def undisturbed(stages: list[list[str]], workspace: Path) -> dict[str, float]:
     seconds = {}
     for command in stages:
         start = time.monotonic()
-        subprocess.run([sys.executable, "-m", "ln3d", *command, "-w", str(workspace), "-q"], check=True, stdout=2)
+        quietly = [sys.executable, "-m", "ln3d", *command, "-w", str(workspace), "-q"]
+        subprocess.run(quietly, check=True, stdout=subprocess.DEVNULL)
         seconds[command[0]] = time.monotonic() - start
         print(f"{command[0]}: {seconds[command[0]]:.0f} s undisturbed", file=sys.stderr, flush=True)
     return seconds
 
 
 def storm(options: argparse.Namespace, folder: Path) -> dict[str, object]:
-    training = {"steps": options.steps, "checkpoint_every": options.steps // 6, "validate_every": options.steps // 2}
+    every = {"checkpoint": max(options.steps // 6, 1), "validate": max(options.steps // 2, 1), "log": 1}
+    training = {"steps": options.steps} | {f"{what}_every": steps for what, steps in every.items()}
     sets = [
         f"--set={section}.training.{key}={value}" for section in SECTIONS.values() for key, value in training.items()
     ]
@@ -168,7 +177,7 @@ def storm(options: argparse.Namespace, folder: Path) -> dict[str, object]:
     storms = []
     for stage in STAGES:
         numbers = random.Random(f"{options.seed}/{stage}")
-        storms.append(Storm(stage, commands[stage], folder / "undisturbed", seconds[stage], folder))
+        storms.append(Storm(stage, commands[stage], folder / "undisturbed", options.steps, folder))
         storms[-1].rage(options.kills, options.inside_saves, numbers)
     counted = ("lives", "kills", "kills_inside_saves", "finished", "differences")
     return {

@@ -27,7 +27,7 @@ AUTOENCODERS = {
     **dict.fromkeys(SHAPENET, SHAPENET_PARTS),
     "smoke": {"encoder": 297608, "decoder": 153664, "upsampler": 76296, "head": 420},
 }
-DENOISERS = {"objaverse": 458642448, "quick": 7853328, "reference": 6989328, "smoke": 257616}
+DENOISERS = {"objaverse": 458642448, "quick": 7877952, "reference": 6989328, "smoke": 257616}
 
 
 def _recipe(name: str) -> Recipe:

@@ -1,7 +1,7 @@
 """Batches in step order, made in this process or ahead of time by others."""
 
-import signal
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Generator
 
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -24,15 +24,15 @@ class _Steps(Dataset[dict[str, Tensor] | LN3DError]):
 
 def batches(
     batch: BatchOfStep, steps: range, retries: int, samples: range, workers: int
-) -> Iterator[dict[str, Tensor]]:
-    """Yield the batches of `steps` in order; the same for any number of `workers`."""
+) -> Generator[dict[str, Tensor], None, None]:
+    """Yield the batches of `steps` in order; the same for any number of `workers`, who leave when it is closed."""
     loader = DataLoader(
         _Steps(batch, retries, samples),
         batch_size=None,
         sampler=steps,
         num_workers=workers,
         prefetch_factor=4 if workers else None,
-        worker_init_fn=_outlive_signals,
+        worker_init_fn=_leave_group,
     )
     for made in loader:
         if isinstance(made, LN3DError):
@@ -40,7 +40,7 @@ def batches(
         yield made
 
 
-def _outlive_signals(_worker: int) -> None:
-    """Leave Ctrl-C and SIGTERM, which reach the whole process group, to the trainer: it finishes its step first."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+def _leave_group(_worker: int) -> None:
+    """Leave signals to the process group, such as Ctrl-C, to the trainer: it still needs its batch to finish a step."""
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()

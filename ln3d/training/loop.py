@@ -5,7 +5,7 @@ import math
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -115,22 +115,24 @@ def _run(
 ) -> None:
     """Take steps until the end, a signal, or a non-finite loss (FloatingPointError)."""
     started, waited = time.monotonic(), 0.0
-    source = batches(task.batch, range(state.step, config.steps), state.retries, range(config.batch), config.workers)
-    for _ in range(state.step, config.steps):
-        before = time.monotonic()
-        batch = {name: value.to(accelerator.device, non_blocking=True) for name, value in next(source).items()}
-        waited += time.monotonic() - before
-        loss, figures = _optimise(step, batch, state, config, accelerator)
-        state.step += 1
-        if state.step % config.log_every == 0 or state.step == config.steps:
-            _log(state, loss, figures, seconds=time.monotonic() - started, waited=waited)
-        progress.advance(1, loss=loss)
-        if state.step % config.validate_every == 0:
-            _log_validation(state, _validated(task, state))
-        if state.step % config.checkpoint_every == 0 or state.step == config.steps or stop.signal:
-            checkpoint.save(state, folder, fingerprint)
-        if stop.signal:
-            raise KeyboardInterrupt if stop.signal == signal.SIGINT else SystemExit(128 + stop.signal)
+    steps = range(state.step, config.steps)
+    source = batches(task.batch, steps, state.retries, range(config.batch), config.workers)
+    with closing(source):  # whatever happens, the loader's processes leave
+        for _ in steps:
+            before = time.monotonic()
+            batch = {name: value.to(accelerator.device, non_blocking=True) for name, value in next(source).items()}
+            waited += time.monotonic() - before
+            loss, figures = _optimise(step, batch, state, config, accelerator)
+            state.step += 1
+            if state.step % config.log_every == 0 or state.step == config.steps:
+                _log(state, loss, figures, seconds=time.monotonic() - started, waited=waited)
+            progress.advance(1, loss=loss)
+            if state.step % config.validate_every == 0:
+                _log_validation(state, _validated(task, state))
+            if state.step % config.checkpoint_every == 0 or state.step == config.steps or stop.signal:
+                checkpoint.save(state, folder, fingerprint)
+            if stop.signal:
+                raise KeyboardInterrupt if stop.signal == signal.SIGINT else SystemExit(128 + stop.signal)
 
 
 def _optimise(

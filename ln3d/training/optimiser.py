@@ -10,7 +10,7 @@ from ln3d.config.training import TrainingConfig
 
 
 def build_optimiser(networks: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
-    """Return AdamW (Loshchilov and Hutter 2019) that decays matrices only, not biases, norms and embeddings."""
+    """Return AdamW (Loshchilov and Hutter 2019) that decays what has two or more axes: no biases, norms and vectors."""
     named = [(name, p) for name, p in networks.named_parameters() if p.requires_grad]
     matrices = [p for _, p in named if p.ndim >= 2]
     others = [p for _, p in named if p.ndim < 2]

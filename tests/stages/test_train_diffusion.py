@@ -20,6 +20,11 @@ from ln3d.talk import Talk
 QUIET = Talk(verbosity=0)
 
 
+@pytest.fixture(autouse=True)
+def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_diffusion, "_SHEET_SIZE", 16)
+
+
 def _recipe(**diffusion: Any) -> Recipe:
     vae = {
         "encoder": {"resolution": 8, "width": 8, "multipliers": [1, 2]},

@@ -44,21 +44,31 @@ def die_at(name, count):
 class Doomed(VaeTask):
     def loss(self, batch, step):
         if step == 5:
-            threading.Timer(random.Random(sys.argv[1]).uniform(0, 0.05), die).start()
+            threading.Timer(random.Random(7).uniform(0, 0.05), die).start()
         if step == 11:
             die()
         return super().loss(batch, step)
 
-root, kind, folder, workers = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
+def live(kind, folder, workers):
+    if kind == "inside-a-save":
+        die_at("fsync", 19)
+    if kind == "before-the-rename":
+        die_at("rename", 3)
+    task = (Doomed if kind == "anywhere" else VaeTask)(shards, range(7), [7, 8], recipe.vae, recipe.seed)
+    training = recipe.vae.training.model_copy(update={"workers": workers})
+    train(task, training, folder, fingerprint="mark", device=torch.device("cpu"), talk=Talk(0), title="doomed")
+
+root, moments = Path(sys.argv[1]), json.loads(sys.argv[2])
 recipe = Recipe.model_validate_json(sys.stdin.read())
 shards = ShardSet(Workspace(root).open("shards"))
-if kind == "inside-a-save":
-    die_at("fsync", 19)
-if kind == "before-the-rename":
-    die_at("rename", 3)
-task = (Doomed if kind == "anywhere" else VaeTask)(shards, range(7), [7, 8], recipe.vae, recipe.seed)
-training = recipe.vae.training.model_copy(update={"workers": workers})
-train(task, training, folder, fingerprint="mark", device=torch.device("cpu"), talk=Talk(0), title="doomed")
+ends = {}
+for kind, workers in moments.items():  # one process after the other, so that torch is imported once
+    child = os.fork()
+    if not child:
+        live(kind, Path.cwd() / kind, workers)
+        os._exit(0)
+    ends[kind] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+print(json.dumps(ends))
 """
 
 
@@ -81,14 +91,21 @@ def straight(tmp_path_factory: pytest.TempPathFactory, tiny_shards: ShardSet, ti
     return folder
 
 
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory, tiny_run: Workspace, tiny_recipe: RecipeOf) -> Path:
+    folder = tmp_path_factory.mktemp("killed")
+    command, recipe = [sys.executable, "-c", _LIVES, str(tiny_run.root), json.dumps(MOMENTS)], tiny_recipe()
+    lives = subprocess.run(command, input=recipe.model_dump_json(), text=True, capture_output=True, cwd=folder)
+    assert lives.returncode == 0, lives.stderr
+    assert json.loads(lives.stdout) == dict.fromkeys(MOMENTS, -9)
+    return folder
+
+
 @pytest.mark.parametrize("kind", MOMENTS)
 def test_killed_and_resumed_it_has_the_same_bits(
-    kind: str, straight: Path, tiny_run: Workspace, tiny_shards: ShardSet, tiny_recipe: RecipeOf, tmp_path: Path
+    kind: str, straight: Path, killed: Path, tiny_shards: ShardSet, tiny_recipe: RecipeOf
 ) -> None:
-    folder, workers = tmp_path / "killed", MOMENTS[kind]
-    command = [sys.executable, "-c", _LIVES, str(tiny_run.root), kind, str(folder), str(workers)]
-    life = subprocess.run(command, input=tiny_recipe().model_dump_json(), text=True, capture_output=True)
-    assert life.returncode == -9, life.stderr
+    folder, workers = killed / kind, MOMENTS[kind]
     assert 0 < _train(tiny_shards, tiny_recipe(), folder, workers) < 12
     names = [sorted(path.name for path in place.glob("step-*")) for place in (straight, folder)]
     assert names[0] == names[1] == ["step-0000008", "step-0000012"]
