@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from ln3d.report.sheets import INK, PALE, PAPER, fit, font
 
-CLOCK = frozenset({"time", "seconds", "wall", "rate", "steps_per_second", "elapsed"})
+CLOCK = frozenset({"time", "seconds", "loader_seconds", "wall", "rate", "steps_per_second", "elapsed"})
 """Fields of the clock: they are not drawn, and two equal runs may differ in them."""
 
 _PANEL, _BOX, _COLUMNS, _SCALE = (420, 250), (58, 34, 398, 222), 3, 2  # drawn twice as large, then reduced

@@ -16,6 +16,7 @@ from ln3d.config.recipe import Recipe
 from ln3d.errors import ArtifactError, RecipeError
 from ln3d.models.autoencoder import Autoencoder
 from ln3d.models.decoder import count_parameters
+from ln3d.report.curves import read_series
 from ln3d.stages import train_vae
 from ln3d.talk import Talk
 
@@ -41,6 +42,8 @@ def test_a_vae_is_published_once_with_all_that_belongs_to_it(own_run: Workspace,
     assert report["figures"].keys() == {"psnr_train", "psnr_validation"}
     lines = [json.loads(line) for line in artifact.file("metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4]
+    drawn = {series.name for series in read_series(artifact.file("metrics.jsonl"))}
+    assert drawn == set().union(*lines) - {"step", "seconds", "loader_seconds"}  # equal runs draw equal curves
     for name in ("curve.png", "contact.png"):
         with Image.open(artifact.file(name)) as picture:
             assert np.asarray(picture).std() > 1
