@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from ln3d.config.training import TrainingConfig
 from ln3d.data.loader import batches
-from ln3d.errors import DivergedError
+from ln3d.errors import DivergedError, RecipeError
 from ln3d.models.ema import Ema
 from ln3d.runtime import tune_allocator
 from ln3d.talk import Progress, Talk
@@ -74,8 +75,10 @@ def train(
 
     Killed and started again it ends with the same bits: every random choice is keyed on the step. A
     non-finite loss goes back to the last checkpoint and draws other batches; the third time is a DivergedError.
-    SIGTERM and Ctrl-C seal a checkpoint and leave.
+    SIGTERM and Ctrl-C seal a checkpoint and leave. RecipeError when started as one of several processes.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RecipeError("training in several processes is not built yet", "start one process, without torchrun")
     tune_allocator()
     folder.mkdir(parents=True, exist_ok=True)
     networks = task.networks.to(device).train()

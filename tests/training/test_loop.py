@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ln3d.config.training import TrainingConfig
-from ln3d.errors import ArtifactError, DivergedError
+from ln3d.errors import ArtifactError, DivergedError, RecipeError
 from ln3d.models.ema import Ema
 from ln3d.seeding import generator
 from ln3d.talk import Talk
@@ -101,6 +101,13 @@ def test_metrics_hold_losses_figures_and_validations_of_the_average(straight: Tr
     assert checks[1]["validation/weight"] == pytest.approx(straight.weights["weight"][0, 0].item(), rel=1e-5)
     assert straight.figures == {"weight": straight.weights["weight"][0, 0].item(), "learning": 0.0}
     assert straight.steps == 12
+
+
+def test_several_processes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RecipeError, match="several processes is not built yet"):
+        _train(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 class _Killed(BaseException):
