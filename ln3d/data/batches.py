@@ -13,10 +13,10 @@ from ln3d.config.vae import AugmentationConfig, SupervisionConfig, VaeConfig
 from ln3d.data.pictures import Pictures
 from ln3d.data.shards import ShardSet
 from ln3d.errors import RecipeError
+from ln3d.geometry.colour import LUMA
 from ln3d.geometry.rays import pixel_rays
 from ln3d.seeding import numpy_generator
 
-_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
 _NEAR, _BORDER = 0.42, 1.0  # weights of pixels close to the object and on its outline; the object itself has 1
 
 Batch = dict[str, Tensor]
@@ -147,7 +147,7 @@ def draw_tint(random: np.random.Generator, config: AugmentationConfig, progress:
     if progress >= config.until:
         return matrix
     if config.saturation > 1 and saturate < config.saturation_probability:
-        luma = np.tile(_LUMA[:, None], (1, 3))
+        luma = np.tile(np.array(LUMA, dtype=np.float32)[:, None], (1, 3))
         matrix = (luma + np.float32(factor) * (matrix - luma)).astype(np.float32)
     return matrix[:, order] if permute < config.permutation else matrix
 

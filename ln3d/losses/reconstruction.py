@@ -4,18 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
-
-
-def stretch_chroma(colour: Float[Tensor, "*b 3"], gain: float) -> Float[Tensor, "*b 3"]:
-    """Return Y + gain * (colour - Y), Y the BT.601 luma: hue differences weigh `gain` times as much.
-
-    Most of the variance of real colours is luma; a loss in plain RGB is content with grey.
-    """
-    if gain == 1.0:
-        return colour
-    luma = (colour * colour.new_tensor(_LUMA)).sum(dim=-1, keepdim=True)
-    return luma + gain * (colour - luma)
+from ln3d.geometry.colour import stretch_chroma
 
 
 def colour_loss(

@@ -8,6 +8,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from ln3d.geometry.colour import LUMA
+
 _SMALLEST_ERROR = 1e-10  # so that equal images score 100 dB instead of infinity, which JSON cannot hold
 _GAUSSIAN_SIGMA, _GAUSSIAN_RADIUS = 1.5, 5
 
@@ -34,7 +36,7 @@ def mask_iou(mask: Bool[Tensor, "b h w"], reference: Bool[Tensor, "b h w"]) -> F
 
 def luma_chroma(image: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3"]:
     """Return (Y, Cb, Cr) of sRGB values in [0, 1], Cb and Cr in [-0.5, 0.5] (ITU-R BT.601, full range)."""
-    luma = image @ image.new_tensor([0.299, 0.587, 0.114])
+    luma = image @ image.new_tensor(LUMA)
     blue = (image[..., 2] - luma) / 1.772
     red = (image[..., 0] - luma) / 1.402
     return torch.stack([luma, blue, red], dim=-1)

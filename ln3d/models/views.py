@@ -7,9 +7,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from ln3d.geometry.colour import stretch_chroma
 from ln3d.geometry.rays import image_rays, pluecker
-
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 @dataclass(frozen=True)
@@ -33,11 +32,7 @@ class Views:
 
     def stretched_colour(self, gain: float) -> Float[Tensor, "b v 3 h w"]:
         """Return the colours with differences from luma multiplied by `gain`."""
-        if gain == 1.0:
-            return self.colour
-        weights = self.colour.new_tensor(_LUMA)[:, None, None]
-        luma = (self.colour * weights).sum(dim=2, keepdim=True)
-        return luma + gain * (self.colour - luma)
+        return stretch_chroma(self.colour, gain, dim=2)
 
     def rays(self) -> tuple[Float[Tensor, "n r 3"], Float[Tensor, "n r 3"]]:
         """Return origins and unit directions of all pixels, views folded into the batch, row by row."""

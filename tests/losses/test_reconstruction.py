@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from hypothesis import given
 from hypothesis import strategies as st
 
 from ln3d.losses.reconstruction import (
@@ -10,29 +9,12 @@ from ln3d.losses.reconstruction import (
     depth_loss,
     foreground_mean,
     psnr_of,
-    stretch_chroma,
     surface_colour_loss,
 )
 
 LUMA = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
 GREY, TINT = torch.ones(3).double(), torch.tensor([0.587, -0.299, 0.0]).double()  # all luma, and none of it
 channel = st.floats(0, 1)
-
-
-@given(colour=st.tuples(channel, channel, channel), gain=st.floats(0.1, 10))
-def test_stretching_keeps_luma_and_multiplies_the_rest(colour: tuple[float, float, float], gain: float) -> None:
-    before = torch.tensor(colour, dtype=torch.float64)
-    after = stretch_chroma(before, gain)
-    luma = before @ LUMA
-    assert (after @ LUMA).item() == pytest.approx(luma.item(), abs=1e-5)
-    torch.testing.assert_close(after - luma, gain * (before - luma), atol=1e-5, rtol=1e-5)
-
-
-def test_greys_stay_and_a_gain_of_one_changes_nothing() -> None:
-    greys = torch.linspace(0, 1, 5)[:, None].expand(5, 3)
-    torch.testing.assert_close(stretch_chroma(greys, 4.0), greys)
-    colours = torch.rand(5, 3)
-    assert stretch_chroma(colours, 1.0) is colours
 
 
 def test_colour_loss_of_a_constant_error() -> None:
