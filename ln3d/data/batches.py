@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
+from scipy.ndimage import maximum_filter, minimum_filter
 from torch import Tensor
 
 from ln3d.config.vae import AugmentationConfig, SupervisionConfig, VaeConfig
+from ln3d.data.lacking import check_lacks, encodes_depth
 from ln3d.data.pictures import Pictures
 from ln3d.data.shards import ShardSet
 from ln3d.errors import RecipeError
@@ -37,8 +38,9 @@ class VaeBatches:
     seed: int
 
     def __post_init__(self) -> None:
-        """Refuse a recipe that asks for more views than there are. Raises RecipeError."""
+        """Refuse a recipe that asks for more views than there are, or for what they lack. Raises RecipeError."""
         check_views(self.config, self.shards.views)
+        check_lacks(self.config, self.shards.lacks)
         self.pictures = Pictures(self.shards)
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
 
@@ -59,7 +61,7 @@ class VaeBatches:
         inputs, supervised = choose_views(random, self.shards.views, self.config)
         progress = step / self.config.training.steps
         tint = draw_tint(random, self.config.augmentation, progress)
-        batch = input_views(self.pictures, index, inputs, self.config, tint)
+        batch = input_views(self.pictures, index, inputs, self.config, tint, random)
         batch.update(self._rays(index, supervised, random, tint))
         return batch
 
@@ -105,17 +107,41 @@ def choose_views(random: np.random.Generator, views: int, config: VaeConfig) -> 
     return inputs, inputs[: config.supervision.input_views] + rest[: config.supervision.novel_views]
 
 
-def input_views(pictures: Pictures, index: int, views: Sequence[int], config: VaeConfig, tint: np.ndarray) -> Batch:
-    """Return what the encoder sees of object `index`, colours multiplied by the 3x3 matrix `tint`."""
-    side = config.encoder.resolution if config.encoder.kind == "image" else None
-    colour, _, depth = pictures.stack(index, views, side)
+def input_views(
+    pictures: Pictures,
+    index: int,
+    views: Sequence[int],
+    config: VaeConfig,
+    tint: np.ndarray,
+    random: np.random.Generator | None = None,
+) -> Batch:
+    """Return what the encoder sees of object `index`, colours multiplied by the 3x3 matrix `tint`.
+
+    The image encoder gets averaged pixels. The aligned encoder gets single ones, since an average across an outline
+    is a point of no surface: which of each square is drawn with `random`, and fixed without. Raises ArtifactError
+    where the encoder wants depth and the object has none.
+    """
+    side = config.encoder.resolution
+    if encodes_depth(config):
+        pictures.shards.require(index, "depth")
     camera_to_world, intrinsics = pictures.cameras(index, views)
+    if config.encoder.kind == "image":
+        colour, _, depth = pictures.stack(index, views, side)
+    else:
+        stride = stride_of(pictures.shards.resolution, side)
+        row, column = (stride // 2, stride // 2) if random is None else random.integers(0, stride, size=2)
+        colour, depth, intrinsics = pictures.picked(index, views, stride, (int(row), int(column)))
     return {
         "input_colour": torch.from_numpy(np.clip(colour @ tint, 0, 1).transpose(0, 3, 1, 2).copy()),
         "input_depth": torch.from_numpy(depth),
         "input_cameras": camera_to_world,
         "input_intrinsics": intrinsics,
     }
+
+
+def stride_of(stored: int, wanted: int) -> int:
+    """Return the step between pixels that makes `wanted` of `stored`, or 1 where it would not be whole."""
+    return stored // wanted if stored % wanted == 0 else 1
 
 
 def choose_pixels(
@@ -166,9 +192,8 @@ def _window(
 
 
 def _closeness(alpha: Float[Tensor, "v h w"]) -> Float[Tensor, "v h w"]:
-    solid = (alpha > 0.5).float()[:, None]
-    grown = F.max_pool2d(solid, 3, stride=1, padding=1)
-    shrunk = -F.max_pool2d(-solid, 3, stride=1, padding=1)
-    near = F.max_pool2d(solid, 9, stride=1, padding=4)
-    weights = (solid + _BORDER * (grown - shrunk) + _NEAR * (near - grown))[:, 0]
-    return weights + 1e-6  # an empty view still has somewhere to look
+    solid = (alpha > 0.5).numpy()
+    grown, near = (maximum_filter(solid, (1, side, side), mode="constant", cval=False) for side in (3, 9))
+    shrunk = minimum_filter(solid, (1, 3, 3), mode="constant", cval=True)
+    weights = solid + _BORDER * (grown ^ shrunk) + _NEAR * (near ^ grown)
+    return torch.from_numpy(weights.astype(np.float32)) + 1e-6  # an empty view still has somewhere to look

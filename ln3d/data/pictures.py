@@ -25,7 +25,7 @@ class Pictures:
     def stack(
         self, index: int, views: Sequence[int], side: int | None = None
     ) -> tuple[Float[np.ndarray, "v h w 3"], Float[np.ndarray, "v h w"], Float[np.ndarray, "v h w"]]:
-        """Return colour on white in [0, 1], coverage in [0, 1] and depth (0 where nothing is hit) of `views`.
+        """Return colour on white in [0, 1], coverage in [0, 1] and depth (0 where nothing is hit or known) of `views`.
 
         Colour and coverage are averaged over areas down to `side`; depth, which must not be averaged across an
         edge, is picked. Raises RecipeError if `side` exceeds the size of the data.
@@ -38,6 +38,25 @@ class Pictures:
         if side is None or side == self.shards.resolution:
             return on_white, alpha, depth
         return self._reduced(on_white, alpha, depth, side)
+
+    def picked(
+        self, index: int, views: Sequence[int], stride: int, first: tuple[int, int]
+    ) -> tuple[Float[np.ndarray, "v h w 3"], Float[np.ndarray, "v h w"], Float[Tensor, "v 3 3"]]:
+        """Return colour on white and depth of every `stride`-th pixel, and the intrinsics of just these pixels.
+
+        The row and column of the first pixel are `first`. Unlike averaging, picking leaves every pixel one surface's
+        own colour and depth; the principal point moves, so that pixel centres stay on their rays.
+        """
+        row, column = first
+        raw = [self._view(index, view) for view in views]
+        colour = np.stack([c[row::stride, column::stride] for c, _ in raw]).astype(np.float32) / 255
+        depth = np.stack([d[row::stride, column::stride] for _, d in raw])
+        on_white = colour[..., :3] * colour[..., 3:] + (1 - colour[..., 3:])
+        intrinsics = torch.from_numpy(self.shards.intrinsics(index)[list(views)]).clone()
+        middle, side = (stride - 1) / 2, self.shards.resolution
+        intrinsics[:, 0, 2] -= (column - middle) / side
+        intrinsics[:, 1, 2] -= (row - middle) / side
+        return on_white, depth, intrinsics
 
     def cameras(self, index: int, views: Sequence[int]) -> tuple[Float[Tensor, "v 4 4"], Float[Tensor, "v 3 3"]]:
         """Return camera_to_world and intrinsics of `views`."""
@@ -62,7 +81,11 @@ class Pictures:
         kept = self._kept.get((index, view))
         if kept is not None:
             return kept
-        colour, depth = self.shards.colour(index, view), self.shards.depth(index, view).astype(np.float32)
+        colour = self.shards.colour(index, view)
+        if "depth" in self.shards.objects[index].lacks:
+            depth = np.zeros(colour.shape[:2], dtype=np.float32)
+        else:
+            depth = self.shards.depth(index, view).astype(np.float32)
         size = colour.nbytes + depth.nbytes
         if self._bytes + size <= _CACHE_BYTES:
             self._kept[index, view] = (colour, depth)

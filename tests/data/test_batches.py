@@ -3,7 +3,7 @@
 import shutil
 from collections import Counter
 from collections.abc import Callable
-from itertools import permutations
+from itertools import permutations, product
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from ln3d.artifacts.opening import open_artifact
 from ln3d.artifacts.workspace import Workspace
 from ln3d.config.recipe import Recipe
 from ln3d.config.vae import AugmentationConfig, SupervisionConfig, VaeConfig
-from ln3d.data.batches import VaeBatches, check_views, choose_pixels, choose_views, draw_tint
+from ln3d.data.batches import VaeBatches, check_views, choose_pixels, choose_views, draw_tint, input_views, stride_of
 from ln3d.data.loader import batches
 from ln3d.data.pictures import Pictures
 from ln3d.data.shard_files import shard_name
@@ -36,11 +36,15 @@ def _equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 def _inputs(shards: ShardSet, batch: dict[str, Tensor]) -> list[list[tuple[int, int]]]:
-    """Return (object, view) of every input of every sample, found by their pictures, which all differ."""
+    """Return (object, view) of every input of every sample, found by their picked pixels, which all differ."""
     pictures, places = Pictures(shards), [(i, v) for i in range(len(shards)) for v in range(shards.views)]
-    stacks = {place: pictures.stack(place[0], [place[1]]) for place in places}
-    known = {colour.tobytes() + depth.tobytes(): place for place, (colour, _, depth) in stacks.items()}
-    assert len(known) == len(places)
+    stride = shards.resolution // batch["input_depth"].shape[-1]
+    known = {}
+    for place in places:
+        for first in product(range(stride), repeat=2):
+            colour, depth, _ = pictures.picked(place[0], [place[1]], stride, first)
+            known[colour.tobytes() + depth.tobytes()] = place
+    assert len(known) == stride**2 * len(places)
     colours = batch["input_colour"].permute(0, 1, 3, 4, 2).contiguous().numpy()
     return [
         [known[colour.tobytes() + depth.tobytes()] for colour, depth in zip(*views, strict=True)]
@@ -70,8 +74,8 @@ def test_it_is_the_same_for_any_number_of_workers(tiny_shards: ShardSet, tiny_re
 def test_shapes_and_ranges(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
     batch = _batches(tiny_shards, tiny_recipe().vae)(0, 0, range(3))
     assert {name: tuple(value.shape) for name, value in batch.items()} == {
-        "input_colour": (3, 2, 3, 16, 16),
-        "input_depth": (3, 2, 16, 16),
+        "input_colour": (3, 2, 3, 8, 8),
+        "input_depth": (3, 2, 8, 8),
         "input_cameras": (3, 2, 4, 4),
         "input_intrinsics": (3, 2, 3, 3),
         "origins": (3, 48, 3),
@@ -247,6 +251,19 @@ def test_all_views_of_an_object_have_the_same_tint(tiny_shards: ShardSet, tiny_r
         seen, drawn = plain["input_colour"][sample], tinted["input_colour"][sample]
         orders = [list(order) for order in permutations(range(3)) if torch.equal(seen[:, list(order)], drawn)]
         assert any(torch.equal(plain["colour"][sample][:, order], tinted["colour"][sample]) for order in orders)
+
+
+def test_the_aligned_encoder_sees_single_pixels_drawn_anew_in_training(
+    tiny_shards: ShardSet, tiny_recipe: RecipeOf
+) -> None:
+    config, pictures = tiny_recipe().vae, Pictures(tiny_shards)
+    identity = np.eye(3, dtype=np.float32)
+    assert (tiny_shards.resolution, config.encoder.resolution) == (16, 8)
+    fixed = [input_views(pictures, 0, [1, 2], config, identity) for _ in range(2)]
+    assert _equal(*fixed)
+    drawn = [input_views(pictures, 0, [1, 2], config, identity, np.random.default_rng(s)) for s in range(20)]
+    assert len({batch["input_depth"].numpy().tobytes() for batch in drawn}) == 4
+    assert {stride_of(128, side) for side in (128, 64, 48, 256)} == {1, 2}
 
 
 def test_the_image_encoder_sees_its_own_resolution(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:

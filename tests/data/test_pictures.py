@@ -4,10 +4,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 
 from ln3d.data.pictures import Pictures
 from ln3d.data.shards import ShardSet
 from ln3d.errors import RecipeError
+from ln3d.geometry.rays import image_rays
 
 
 def test_colours_are_blended_on_white(tiny_shards: ShardSet) -> None:
@@ -31,6 +33,19 @@ def test_smaller_pictures_are_averages_and_their_depths_are_picked(tiny_shards: 
     candidates = depth.reshape(2, 8, 2, 8, 2).transpose(0, 1, 3, 2, 4).reshape(2, 8, 8, 4)
     assert (candidates == small_depth[..., None]).any(axis=-1).all()
     assert (small_depth > 0).any()
+
+
+@pytest.mark.parametrize("first", [(0, 0), (1, 0), (0, 1), (1, 1)])
+def test_picked_pixels_stay_on_their_rays(tiny_shards: ShardSet, first: tuple[int, int]) -> None:
+    pictures, (row, column) = Pictures(tiny_shards), first
+    colour, _, depth = pictures.stack(0, [2, 5])
+    few_colours, few_depths, intrinsics = pictures.picked(0, [2, 5], 2, first)
+    np.testing.assert_array_equal(few_colours, colour[:, row::2, column::2])
+    np.testing.assert_array_equal(few_depths, depth[:, row::2, column::2])
+    camera_to_world, whole = pictures.cameras(0, [2, 5])
+    rays = image_rays(camera_to_world, whole, 16)[1].reshape(2, 16, 16, 3)
+    few_rays = image_rays(camera_to_world, intrinsics, 8)[1].reshape(2, 8, 8, 3)
+    torch.testing.assert_close(few_rays, rays[:, row::2, column::2], rtol=0, atol=1e-6)
 
 
 def test_larger_pictures_than_there_are_cannot_be_had(tiny_shards: ShardSet) -> None:
