@@ -12,17 +12,24 @@ from ln3d.cli.reporting import reported, show, talk_of
 @reported
 def inspect(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="An artifact, a workspace, or a file.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE.png", help="Draw shards: cameras, scene box, axes, depth as one cloud."
+        ),
+    ] = None,
+    only: options.Only = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Say what something is and where it came from.
 
-    Works on artifacts, workspaces, tensor files and meshes; hashes are checked.
+    Works on artifacts, workspaces, tensor files and meshes. Hashes are checked, and in shards that the views agree.
     """
     from ln3d.stages import inspect
 
-    facts = inspect.run(path, talk_of(quiet, verbose))
+    facts = inspect.run(path, talk_of(quiet, verbose), output=output, only=only or ())
     if as_json:
         show(facts, as_json)
     else:

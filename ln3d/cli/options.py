@@ -27,6 +27,14 @@ Model = Annotated[
 Device = Annotated[
     str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N; auto takes CUDA if there.")
 ]
+Only = Annotated[
+    list[str] | None,
+    typer.Option("--only", metavar="ID", help="Only the objects of this id or pattern, such as 'torcs/*'; repeatable."),
+]
+InitFrom = Annotated[
+    Path | None,
+    typer.Option("--init-from", metavar="ARTIFACT", help="Start from the weights of this artifact, workspace or pack."),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and written, and do nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks, only warnings.")]

@@ -20,6 +20,11 @@ def render_dataset(
         int | None, typer.Option("--workers", metavar="N", min=1, help="Processes.  [default: one per core]")
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Render only N objects.")] = None,
+    only: options.Only = None,
+    part: Annotated[
+        str | None,
+        typer.Option("--part", metavar="I/N", help="Render every N-th shard; the last part to end publishes all."),
+    ] = None,
     workspace: options.Workspace = None,
     overrides: options.Set = None,
     dry_run: options.DryRun = False,
@@ -31,10 +36,19 @@ def render_dataset(
 
     A view is colour, depth, normals and its camera. A killed run is taken up where it stopped.
     """
+    from ln3d.data.unfinished import WHOLE, parse_part
     from ln3d.stages import render_dataset
 
     loaded, place = open_recipe(recipe, overrides, workspace)
     result = render_dataset.run(
-        loaded, place, talk_of(quiet, verbose), meshes=meshes, workers=workers, limit=limit, dry_run=dry_run
+        loaded,
+        place,
+        talk_of(quiet, verbose),
+        meshes=meshes,
+        workers=workers,
+        limit=limit,
+        only=only or (),
+        part=parse_part(part) if part is not None else WHOLE,
+        dry_run=dry_run,
     )
     show(result, as_json)

@@ -12,7 +12,7 @@ from typing import Any, ParamSpec
 
 import typer
 
-from ln3d.errors import LN3DError
+from ln3d.errors import LN3DError, RecipeError
 from ln3d.talk import Talk
 
 P = ParamSpec("P")
@@ -30,10 +30,12 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
         try:
             command(*args, **kwargs)
         except LN3DError as error:
-            _complain(error.message, error.hint)
+            if _is_first_process() or not isinstance(error, RecipeError):  # all processes have the same recipe
+                _complain(error.message, error.hint)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            _complain("interrupted", "run the same command again to go on")
+            if _is_first_process():
+                _complain("interrupted", "run the same command again to go on")
             raise typer.Exit(INTERRUPTED) from None
         except OSError as error:
             if error.errno not in _REFUSED_BY_THE_SYSTEM:

@@ -30,6 +30,16 @@ class EvaluationConfig(Section):
     points: int = Field(4096, ge=16)
     """Surface points per shape."""
     views: int = Field(20, ge=1)
-    """Views of the evaluation orbit."""
+    """Views of the evaluation orbit, a closed ring above the equator."""
+    elevation: float = Field(30.0, gt=0, lt=90)
+    """Elevation of the evaluation orbit in degrees; its radius and field of view are those of the data set."""
+    image_resolution: int = Field(128, ge=8)
+    """Side in pixels of the pictures that fid, kid, clip-i and clip-t compare."""
     resolution: int = Field(64, ge=8)
-    """Side of an evaluated view in pixels."""
+    """Side in pixels at which psnr, ssim and lpips compare reconstructions."""
+    backbone: str = "inception"
+    """Network of the features for fid and kid; with another one the metric carries its name."""
+    clip: str = "clip:ViT-B-32"
+    """Network of the features for clip-i and clip-t."""
+    lpips: Literal["alex", "vgg"] = "alex"
+    """Network of lpips."""

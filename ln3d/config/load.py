@@ -26,17 +26,12 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     path = Path(path)
     source = _with_base(read_source(path), path)
     source.data.setdefault("name", path.stem.lower())
-    for override in overrides:
-        _apply(override, source)
-    problems = list(source.problems)
-    try:
-        recipe = Recipe.model_validate_json(json.dumps(source.data), strict=True)
-    except ValidationError as error:
-        problems += describe(error, Recipe, source, str(path))
-    problems.sort(key=_reading_order)
-    if problems:
-        raise RecipeError(_together(problems, str(path)), _HINT)
-    return recipe
+    return _changed(source, overrides, str(path))
+
+
+def with_overrides(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """Return the recipe after `overrides` such as `evaluation.views=8`; RecipeError as `load_recipe`."""
+    return _changed(Source(recipe.model_dump(mode="json")), overrides, "--set") if overrides else recipe
 
 
 def recipe_from_dict(data: Mapping[str, Any]) -> Recipe:
@@ -46,6 +41,20 @@ def recipe_from_dict(data: Mapping[str, Any]) -> Recipe:
     except ValidationError as error:
         problems = describe(error, Recipe, Source({}), "manifest")
         raise RecipeError(_together(problems, "the stored recipe"), "it was made by another version of ln3d") from error
+
+
+def _changed(source: Source, overrides: Sequence[str], where: str) -> Recipe:
+    for override in overrides:
+        _apply(override, source)
+    problems = list(source.problems)
+    try:
+        recipe = Recipe.model_validate_json(json.dumps(source.data), strict=True)
+    except ValidationError as error:
+        problems += describe(error, Recipe, source, where)
+    problems.sort(key=_reading_order)
+    if problems:
+        raise RecipeError(_together(problems, where), _HINT)
+    return recipe
 
 
 def _reading_order(problem: str) -> tuple[bool, str, int]:

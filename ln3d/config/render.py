@@ -6,14 +6,17 @@ from pydantic import Field
 
 from ln3d.config.section import Section
 
-CollectionKind = Literal["parametric", "folder", "sweethome3d", "torcs", "flightgear", "0ad"]
+CollectionKind = Literal[
+    "parametric", "folder", "sweethome3d", "torcs", "flightgear", "0ad", "trigger-rally", "kicad", "shapenet",
+    "objaverse", "nerf", "srn", "eg3d", "gobjaverse",
+]  # fmt: skip
 
 
 class CollectionConfig(Section):
-    """One source of meshes."""
+    """One source of meshes, or of pictures that were rendered elsewhere (`nerf`, `srn`, `eg3d`, `gobjaverse`)."""
 
     kind: CollectionKind
-    """Which reader of `ln3d.data.collections` lists the objects."""
+    """Which reader of `ln3d.data.collections`, or for pictures of `ln3d.data.renders`, lists the objects."""
     path: str | None = None
     """Folder of the meshes or of the unpacked package; `~` and environment variables are expanded."""
     categories: tuple[str, ...] = ()
@@ -22,6 +25,18 @@ class CollectionConfig(Section):
     """Keep at most this many objects (the first in catalogue order)."""
     per_shape: int | None = Field(None, ge=1)
     """Keep at most this many liveries of one shape."""
+    captions: str | None = None
+    """`objaverse`, `gobjaverse`: a CSV file of uid and caption, or a JSON file {uid: caption}."""
+    annotations: str | None = None
+    """`objaverse`, `gobjaverse`: a JSON file {category: [uid, ...]}, plain or gzip."""
+    category: str | None = None
+    """Pictures: the category of objects whose layout does not tell it."""
+    scale: float | None = Field(None, gt=0)
+    """Pictures: factor from their world's units to those of the scene box; null takes the layout's own."""
+    up: Literal["y", "z"] | None = None
+    """Pictures: which axis of their world points up (z: Blender's, with the front at -y); null is the layout's own."""
+    turn: float | None = None
+    """Pictures: degrees about +y (from +z to +x) that bring the front to +z; null is the layout's own."""
 
 
 class CameraConfig(Section):
@@ -43,13 +58,18 @@ class LimitsConfig(Section):
     """Caps that turn an absurd mesh into a named rejection."""
 
     seconds: float = Field(60.0, gt=0)
-    """Time an object may take, reading and drawing together; not counted while its worker waits for a free core."""
+    """Time an object may take, reading and drawing together, of the clock and of the processor alike; not counted
+    while its worker waits for a free core."""
+    vertices: int = Field(5_000_000, ge=1)
+    """Vertices an object may have; a file that claims more is not parsed."""
     faces: int = Field(1_000_000, ge=1)
-    """Triangles an object may have."""
+    """Triangles an object may have; a file that claims more is not parsed."""
     texture_pixels: int = Field(64_000_000, ge=1)
-    """Pixels of one texture."""
+    """Pixels of one texture; an image that claims more is not decoded."""
     file_bytes: int = Field(512_000_000, ge=1)
-    """Bytes of the mesh file."""
+    """Bytes of one file: mesh, buffer, material or texture, unpacked where it lies in an archive."""
+    archive_bytes: int = Field(2_000_000_000, ge=1)
+    """Bytes that may be unpacked from an archive for one object, all its files together."""
     memory_bytes: int = Field(8_000_000_000, ge=1)
     """Address space that one worker may grow by while it handles an object."""
 
@@ -75,6 +95,9 @@ class DatasetConfig(Section):
     """Rays per pixel and axis for colour and coverage."""
     lighting: Literal["rig", "albedo"] = "rig"
     """`rig`: lights fixed in the world; `albedo`: plain surface colour."""
+    captions: Literal["coloured", "described"] = "coloured"
+    """`coloured`: every phrasing also with the measured colours; `described`: also with tone, finish and wood, and
+    captions of one's own as they are."""
     objects_per_shard: int = Field(64, ge=1)
     """How many catalogue entries a shard covers, rejected ones included."""
     limits: LimitsConfig = LimitsConfig()

@@ -1,10 +1,24 @@
 """Recipe section shared by both trainings."""
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ln3d.config.section import Section
+
+INDIFFERENT = frozenset(
+    {
+        "accumulate",
+        "workers",
+        "checkpoint_every",
+        "log_every",
+        "validate_every",
+        "sheet_every",
+        "trackers",
+        "gradient_checkpointing",
+    }
+)
+"""Values that say how a training is run and watched: what it learns is the same, up to rounding, for any of them."""
 
 
 class TrainingConfig(Section):
@@ -14,8 +28,12 @@ class TrainingConfig(Section):
     """Optimiser steps."""
     batch: int = Field(8, ge=1)
     """Objects per step, over all processes."""
+    accumulate: int = Field(1, ge=1)
+    """Passes per step, each of batch / accumulate objects: less memory for the same step."""
     learning_rate: float = Field(1e-3, gt=0)
     """Peak learning rate."""
+    learning_rates: dict[str, Annotated[float, Field(ge=0)]] = {}
+    """Factors on the learning rate of sub-networks by name, such as {encoder: 0.5}; the others have 1."""
     final_learning_rate: float = Field(0.01, ge=0, le=1)
     """Where the cosine schedule ends, relative to the peak; 1 keeps it constant after the warm-up."""
     warmup: int = Field(100, ge=0)
@@ -38,5 +56,15 @@ class TrainingConfig(Section):
     """Steps between lines of metrics.jsonl."""
     validate_every: int = Field(1000, ge=1)
     """Steps between validations."""
+    sheet_every: int = Field(0, ge=0)
+    """Steps between contact sheets of the training so far; 0 draws none."""
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Programs that are told what metrics.jsonl is told; each must be installed."""
     gradient_checkpointing: bool = False
     """Trade time for memory in the transformer."""
+
+    @model_validator(mode="after")
+    def _passes_are_equal(self) -> Self:
+        if self.batch % self.accumulate:
+            raise ValueError(f"a batch of {self.batch} cannot be divided evenly among {self.accumulate} passes")
+        return self

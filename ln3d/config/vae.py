@@ -1,8 +1,8 @@
 """Recipe sections of `train-vae`: encoder, latent, decoder, field, renderer, losses."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ln3d.config.section import Section
 from ln3d.config.training import TrainingConfig
@@ -65,9 +65,10 @@ class DecoderConfig(Section):
     add_latent: bool = False
     """Also add the latent's tokens to the input sequence of the `dit` variant."""
     in_plane_attention: bool = True
-    """Even blocks attend within one plane (otherwise like the odd ones)."""
+    """Even blocks attend within one plane (otherwise over all three)."""
     cross_plane_attention: bool = True
-    """Odd blocks attend over all three planes (otherwise within one plane)."""
+    """Odd blocks attend over all three planes (otherwise within one plane). Where this and in_plane_attention are
+    both off, the planes are stacked in the channels of one token grid."""
 
 
 class UpsamplerConfig(Section):
@@ -148,9 +149,17 @@ class VaeLossConfig(Section):
     alpha: float = Field(1.0, ge=0)
     """Absolute coverage error."""
     depth: float = Field(0.5, ge=0)
-    """Absolute depth error, foreground only."""
+    """Depth error, foreground only."""
+    depth_kind: Literal["absolute", "scale_invariant"] = "absolute"
+    """`absolute`: mean absolute error in world units; `scale_invariant`: variance-like error of the logarithms."""
+    depth_invariance: float = Field(0.5, ge=0, le=1)
+    """Lambda of the scale-invariant error (Eigen et al. 2014, eq. 4): 1 forgets an object's scale, 0 keeps it."""
+    smoothness: float = Field(0.0, ge=0)
+    """Turn of the rendered surface's normal from pixel to pixel (needs `crop` or `full` supervision)."""
     lpips: float = Field(0.0, ge=0)
     """Perceptual loss (needs `crop` or `full` supervision)."""
+    lpips_net: Literal["alex", "vgg"] = "alex"
+    """Network whose features the perceptual loss compares: AlexNet or VGG-16."""
     adversarial: float = Field(0.0, ge=0)
     """Vision-aided discriminators (need `crop` or `full` supervision)."""
     kl: float = Field(1e-6, ge=0)
@@ -189,3 +198,13 @@ class VaeConfig(Section):
     losses: VaeLossConfig = VaeLossConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     training: TrainingConfig = TrainingConfig()
+
+    @model_validator(mode="after")
+    def _pictures_have_neighbours(self) -> Self:
+        needing = [name for name in ("smoothness", "lpips", "adversarial") if getattr(self.losses, name) > 0]
+        if self.supervision.kind == "rays" and needing:
+            raise ValueError(
+                f"losses.{' and losses.'.join(needing)} compare pictures, and sparse rays are none: "
+                "set supervision.kind to crop or full"
+            )
+        return self

@@ -19,6 +19,8 @@ from ln3d.geometry.rays import pixel_rays
 from ln3d.seeding import numpy_generator
 
 _NEAR, _BORDER = 0.42, 1.0  # weights of pixels close to the object and on its outline; the object itself has 1
+_NEAR_REACH, _BORDER_REACH = 1 / 16, 1 / 64  # how far that is, in picture sides
+_HINT_REACHES = (1 / 128, 1 / 42, _NEAR_REACH)
 
 Batch = dict[str, Tensor]
 
@@ -29,7 +31,7 @@ class VaeBatches:
 
     `objects` are indices into the shards. Keys of a batch: `input_colour` (b v 3 h w), `input_depth` (b v h w),
     `input_cameras` (b v 4 4), `input_intrinsics` (b v 3 3), and for r rays per object `origins`, `directions`,
-    `colour` (b r 3), `alpha`, `depth` (b r).
+    `colour` (b r 3), `alpha`, `depth`, `hint` (b r): the depth to look at closely.
     """
 
     shards: ShardSet
@@ -80,6 +82,7 @@ class VaeBatches:
             "colour": torch.from_numpy(np.clip(colour.reshape(-1, 3)[chosen.numpy()] @ tint, 0, 1)),
             "alpha": torch.from_numpy(alpha.reshape(-1))[chosen],
             "depth": torch.from_numpy(depth.reshape(-1))[chosen],
+            "hint": torch.from_numpy(_hints(depth).reshape(-1))[chosen],
         }
 
 
@@ -193,7 +196,25 @@ def _window(
 
 def _closeness(alpha: Float[Tensor, "v h w"]) -> Float[Tensor, "v h w"]:
     solid = (alpha > 0.5).numpy()
-    grown, near = (maximum_filter(solid, (1, side, side), mode="constant", cval=False) for side in (3, 9))
-    shrunk = minimum_filter(solid, (1, 3, 3), mode="constant", cval=True)
-    weights = solid + _BORDER * (grown ^ shrunk) + _NEAR * (near ^ grown)
+    border, near = (_window_side(reach, solid.shape[-1]) for reach in (_BORDER_REACH, _NEAR_REACH))
+    grown, around = (maximum_filter(solid, (1, side, side), mode="constant", cval=False) for side in (border, near))
+    shrunk = minimum_filter(solid, (1, border, border), mode="constant", cval=True)
+    weights = solid + _BORDER * (grown ^ shrunk) + _NEAR * (around ^ grown)
     return torch.from_numpy(weights.astype(np.float32)) + 1e-6  # an empty view still has somewhere to look
+
+
+def _hints(depth: Float[np.ndarray, "v h w"]) -> Float[np.ndarray, "v h w"]:
+    """Return where along each ray to look closely: at the surface, and beside an object at its outline's depth.
+
+    A ray that just misses must be searched as closely as one that just hits, or density grows beyond the outline
+    where training hardly looks. Far from the object it is 0.
+    """
+    hint = depth
+    for reach in _HINT_REACHES:  # from close by to further away, so that the nearest outline counts
+        side = _window_side(reach, depth.shape[-1])
+        hint = np.where(hint > 0, hint, maximum_filter(depth, (1, side, side), mode="constant", cval=0.0))
+    return hint
+
+
+def _window_side(reach: float, side: int) -> int:
+    return 2 * max(1, round(reach * side)) + 1

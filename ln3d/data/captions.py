@@ -1,11 +1,13 @@
-"""Colour words measured from the renders, and captions that say them."""
+"""What the renders show in words (colours, tone, finish, wood), and captions that say it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ln3d.raycast.lighting import brightness
+from ln3d.seeding import numpy_generator
 
 COLOUR_WORDS = (
     "black", "grey", "white", "red", "orange", "yellow", "green", "turquoise", "blue", "purple", "pink", "brown",
@@ -13,12 +15,87 @@ COLOUR_WORDS = (
 )  # fmt: skip
 """Every word that `colour_words` can return."""
 
+TONE_WORDS, FINISH_WORDS, MATERIAL_WORDS = ("dark", "light"), ("plain", "two-tone", "multicoloured"), ("wooden",)
+"""Every other word that `appearance` can measure."""
+
 _NEUTRAL = ("black", "grey", "white")
 _SALIENCE = 1.6  # people call a car red although tyres and windows are half of what they see
 _LEAST_SHARE = 0.2
 _FACES_DOWN = -0.5
 _HUES = ((15, "red"), (42, "orange"), (68, "yellow"), (165, "green"), (195, "turquoise"), (255, "blue"),
          (300, "purple"), (345, "pink"), (361, "red"))  # fmt: skip
+_DARK, _LIGHT = 0.42, 0.7  # of the mean of the largest and smallest channel; between them a colour needs no word
+_WOOD_COLOURS = ("brown", "beige", "orange")
+_WOOD_SHARE, _WOOD_GRAIN = 0.75, 0.01  # painted, upholstered and plastic things of these colours have less grain
+_PLAIN_SHARE, _PLAIN_GRAIN, _PATCH_SHARE = 0.85, 0.005, 0.15
+_SAME_SIDE = 0.99
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """What the renders show of an object's surface, in words; empty where nothing can be said."""
+
+    colours: tuple[str, ...]
+    """As `colour_words` returns them."""
+    tone: str = ""
+    """`dark` or `light`: the first colour."""
+    finish: str = ""
+    """`plain`, `two-tone` or `multicoloured`."""
+    material: str = ""
+    """`wooden`: warm and with a grain. Metal, glass or cloth cannot be told from unlit colours."""
+
+
+def appearance(colour: NDArray[np.uint8], normal: NDArray[np.float32], lighting: str = "rig") -> Appearance:
+    """Return what `colour` RGBA (v, h, w, 4) and `normal` (v, h, w, 3) show; see `colour_words`."""
+    colours = colour_words(colour, normal, lighting)
+    where = _solid(colour, normal)
+    own = np.zeros((*where.shape, 3), np.float32)
+    own[where] = _unlit(colour, normal, where, lighting)
+    word = classify(own[where])
+    shares = np.bincount(word, minlength=len(COLOUR_WORDS)) / max(len(word), 1)
+    grain = _grain(own, normal, where)
+    first = own[where][word == COLOUR_WORDS.index(colours[0])]
+    warm = sum(shares[COLOUR_WORDS.index(name)] for name in _WOOD_COLOURS)
+    return Appearance(
+        colours,
+        tone="" if colours[0] in ("black", "white") else _tone(first),
+        finish=_finish(np.sort(shares)[::-1], grain),
+        material="wooden" if warm >= _WOOD_SHARE and grain >= _WOOD_GRAIN else "",
+    )
+
+
+def _tone(rgb: NDArray[np.float32]) -> str:
+    """Return whether colours (n, 3) are dark or light, by the median of their lightness."""
+    if not len(rgb):
+        return ""
+    lightness = float(np.median((rgb.max(axis=1) + rgb.min(axis=1)) / 2))
+    brightest = float(np.median(rgb.max(axis=1)))
+    return "dark" if brightest < _DARK else "light" if lightness > _LIGHT else ""
+
+
+def _finish(shares: NDArray[np.float64], grain: float) -> str:
+    """Return the word for how many colours there are, from their `shares`, the largest first."""
+    patches = int((shares >= _PATCH_SHARE).sum())
+    if shares[0] >= _PLAIN_SHARE:
+        return "plain" if grain < _PLAIN_GRAIN else ""
+    if patches == 2 and shares[:2].sum() >= _PLAIN_SHARE:
+        return "two-tone"
+    return "multicoloured" if patches > 2 else ""
+
+
+def _grain(own: NDArray[np.float32], normal: NDArray[np.float32], where: NDArray[np.bool_]) -> float:
+    """Return the median relative difference in brightness of neighbours on one side of the surface; NaN without any."""
+    luma = own.mean(axis=-1)
+    differences = []
+    for axis in (1, 2):
+        count = where.shape[axis]
+        one, other = np.arange(1, count), np.arange(count - 1)
+        a, b = luma.take(one, axis), luma.take(other, axis)
+        facing = (normal.take(one, axis) * normal.take(other, axis)).sum(axis=-1) > _SAME_SIDE
+        pairs = where.take(one, axis) & where.take(other, axis) & facing
+        differences.append(np.abs(a - b)[pairs] / np.maximum((a + b)[pairs] / 2, np.float32(0.05)))
+    every = np.concatenate(differences)
+    return float(np.median(every)) if len(every) else float("nan")
 
 
 def colour_words(
@@ -30,17 +107,29 @@ def colour_words(
     divided out. Only fully covered pixels count, and not those that face the ground: the underside of a red car
     is black. Chromatic colours weigh more than black, grey and white.
     """
-    covered = (colour[..., 3] == 255) & (np.abs(normal).max(axis=-1) > 0)
-    solid = covered & (normal[..., 1] > _FACES_DOWN)
-    solid = next((mask for mask in (solid, covered) if mask.any()), colour[..., 3] > 0)
-    surface = colour[solid][:, :3].astype(np.float32) / np.float32(255)
-    if lighting == "rig":
-        surface = np.minimum(surface / brightness(normal[solid])[:, None], np.float32(1))
+    surface = _unlit(colour, normal, _solid(colour, normal), lighting)
     counts = np.bincount(classify(surface), minlength=len(COLOUR_WORDS)).astype(np.float64)
     weight = np.array([1.0 if word in _NEUTRAL else _SALIENCE for word in COLOUR_WORDS])
     shares = counts * weight / max((counts * weight).sum(), 1e-9)
     order = np.argsort(-shares, kind="stable")
     return tuple(COLOUR_WORDS[i] for n, i in enumerate(order[:most]) if n == 0 or shares[i] >= _LEAST_SHARE)
+
+
+def _solid(colour: NDArray[np.uint8], normal: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return which pixels (v, h, w) tell the colour: fully covered ones, without the underside where others are."""
+    covered = (colour[..., 3] == 255) & (np.abs(normal).max(axis=-1) > 0)
+    solid = covered & (normal[..., 1] > _FACES_DOWN)
+    return next((mask for mask in (solid, covered) if mask.any()), colour[..., 3] > 0)
+
+
+def _unlit(
+    colour: NDArray[np.uint8], normal: NDArray[np.float32], where: NDArray[np.bool_], lighting: str
+) -> NDArray[np.float32]:
+    """Return the surface's own sRGB colours (n, 3) in [0, 1] of the pixels `where`."""
+    surface = colour[where][:, :3].astype(np.float32) / np.float32(255)
+    if lighting == "rig":
+        surface = np.minimum(surface / brightness(normal[where])[:, None], np.float32(1))
+    return surface
 
 
 def classify(rgb: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -89,6 +178,43 @@ def coloured_captions(captions: Sequence[str], colours: Sequence[str]) -> tuple[
         phrases.append(" and ".join(colours[:2]))
     coloured = [_inserted(caption, phrase) for phrase in phrases for caption in captions]
     return tuple(dict.fromkeys([*coloured, *captions]))
+
+
+def described_captions(captions: Sequence[str], seen: Appearance, *key: int | str, most: int = 12) -> tuple[str, ...]:
+    """Return up to `most` phrasings of `captions` that say what was `seen`, in an order that `key` decides.
+
+    The first is the first caption with the strongest colour, and one is the first caption as it is. The others say
+    one or two things each: both colours, the tone ("a dark red car"), the finish ("a plain red car"), the material
+    ("a dark brown wooden table"), or the colour behind ("a car, mostly red").
+    """
+    if not captions:
+        return ()
+    first, *rest = coloured_captions(captions, seen.colours)
+    rest += [_inserted(caption, phrase) for phrase in _phrases(seen) for caption in captions if _fits(caption, phrase)]
+    rest += [f"{caption}, mostly {colour}" for colour in seen.colours[:1] for caption in captions]
+    others = [text for text in dict.fromkeys(rest) if text not in (first, captions[0])]
+    order = numpy_generator("captions", *key).permutation(len(others))
+    kept = [others[place] for place in order[: max(most - 2, 0)]]
+    return tuple(dict.fromkeys([first, *kept, captions[0]]))
+
+
+def _phrases(seen: Appearance) -> list[str]:
+    """Return what can be said before the noun, colours alone left out."""
+    colour = seen.colours[0] if seen.colours else ""
+    toned = f"{seen.tone} {colour}".strip()
+    phrases = [toned] if seen.tone and colour else []
+    if seen.finish == "plain" and colour:
+        phrases.append(f"plain {colour}")
+    elif seen.finish:
+        phrases.append(seen.finish)
+    if seen.material:
+        phrases += [seen.material, f"{toned} {seen.material}".strip()]
+    return phrases
+
+
+def _fits(caption: str, phrase: str) -> bool:
+    """Return whether no word of the phrase is in the caption already."""
+    return not set(phrase.split()) & set(caption.replace(",", " ").lower().split())
 
 
 def _inserted(caption: str, phrase: str) -> str:

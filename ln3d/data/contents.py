@@ -9,12 +9,14 @@ from ln3d.errors import MeshError
 def folder_digest(folder: Path) -> str:
     """Return a hash of the names and bytes of all files below `folder`, hidden ones left out.
 
-    Raises MeshError where a file cannot be read.
+    Links that lead out of the folder are not followed. Raises MeshError where a file cannot be read.
     """
-    digest = hashlib.sha256()
+    digest, root = hashlib.sha256(), folder.resolve()
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_file() and not any(part.startswith(".") for part in name.split("/")):
+        if any(part.startswith(".") for part in name.split("/")):
+            continue
+        if path.is_file() and path.resolve().is_relative_to(root):
             digest.update(f"{name}\0".encode() + _file_digest(path))
     return digest.hexdigest()
 

@@ -1,17 +1,19 @@
 """What a render worker does with one line of the catalogue: load, draw, describe, pack."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ln3d.config.render import LimitsConfig
-from ln3d.data.captions import colour_words, coloured_captions
-from ln3d.data.collections.catalogue import CatalogueEntry, load_object
+from ln3d.data.captions import Appearance, appearance, colour_words, coloured_captions, described_captions
+from ln3d.data.collections.catalogue import CatalogueEntry, is_rendered, load_object, load_views
 from ln3d.data.members import ObjectRecord, object_members
 from ln3d.data.readers.scene import normalised
 from ln3d.data.shard_files import tar_blocks
-from ln3d.data.views import draw
+from ln3d.data.views import Views, draw
+from ln3d.errors import MeshError
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class DrawingOrder:
     lighting: str
     depth_scale: float
     limits: LimitsConfig
+    captions: str = "coloured"
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,14 @@ class ObjectTask:
 def draw_object(order: DrawingOrder, task: ObjectTask) -> bytes:
     """Return the tar entries of one object (see `ln3d.data.members`). Raises MeshError where it cannot be drawn."""
     entry = task.entry
-    scene = normalised(load_object(entry, order.limits))
-    views = draw(scene, order.camera_to_world, order.intrinsics, order.resolution, order.supersampling, order.lighting)
-    colours = colour_words(views.colour, views.normal, order.lighting)
+    lacks: tuple[str, ...] = ()
+    if is_rendered(entry):
+        order, views, lacks = _imported(order, entry)
+    else:
+        views = _drawn(order, entry)
+    if not views.colour[..., 3].any():
+        raise MeshError("no camera sees anything of it", "Its texture may be all clear, or its triangles needles.")
+    colours = () if "mask" in lacks else colour_words(views.colour, views.normal, order.lighting)
     record = ObjectRecord(
         index=-1,
         key=task.key,
@@ -50,9 +59,64 @@ def draw_object(order: DrawingOrder, task: ObjectTask) -> bytes:
         name=entry.name,
         category=entry.category,
         split=task.split,
-        captions=coloured_captions(entry.captions, colours),
+        captions=_captions(order, entry, views, colours),
         licence=entry.licence,
         author=entry.author,
         colours=colours,
+        lacks=lacks,
     )
     return tar_blocks(object_members(record, views, order.camera_to_world, order.intrinsics, order.depth_scale))
+
+
+def _drawn(order: DrawingOrder, entry: CatalogueEntry) -> Views:
+    scene = normalised(load_object(entry, order.limits))
+    return draw(scene, order.camera_to_world, order.intrinsics, order.resolution, order.supersampling, order.lighting)
+
+
+def _imported(order: DrawingOrder, entry: CatalogueEntry) -> tuple[DrawingOrder, Views, tuple[str, ...]]:
+    """Return the order with the object's own cameras, its pictures, and what they lack. Their light is unknown."""
+    seen = load_views(entry, order.limits, len(order.camera_to_world), order.resolution)
+    reach = float(np.float32(65535 * order.depth_scale))
+    farthest = 0.0 if seen.depth is None else float(seen.depth.max())
+    if farthest > reach:
+        raise MeshError(
+            f"{entry.source_id}: a depth of {farthest:.2f}, more than {reach:.2f}: raise dataset.cameras.radius",
+            "Depths reach to dataset.cameras.radius and the far side of the scene box.",
+        )
+    own = replace(order, camera_to_world=seen.camera_to_world, intrinsics=seen.intrinsics, lighting="albedo")
+    return own, seen.views(), seen.lacks
+
+
+class Seen(NamedTuple):
+    """What all cameras see of an object: colour on white, sRGB (v, h, w, 3), and depth (v, h, w), 0 for background."""
+
+    colour: NDArray[np.uint8]
+    depth: NDArray[np.float32]
+
+
+def draw_on_white(order: DrawingOrder, task: ObjectTask) -> bytes:
+    """Return the colours and then the depths of one object, as bytes for `seen_of`. Raises MeshError."""
+    scene = normalised(load_object(task.entry, order.limits))
+    views = draw(scene, order.camera_to_world, order.intrinsics, order.resolution, order.supersampling, order.lighting)
+    colour = views.colour.astype(np.float32)
+    coverage = colour[..., 3:] / 255
+    on_white = colour[..., :3] * coverage + 255 * (1 - coverage)
+    return np.rint(on_white).astype(np.uint8).tobytes() + views.depth.astype(np.float32).tobytes()
+
+
+def seen_of(order: DrawingOrder, data: bytes) -> Seen:
+    """Return what `draw_on_white` packed."""
+    shape = (len(order.camera_to_world), order.resolution, order.resolution)
+    colours = 3 * shape[0] * shape[1] * shape[2]
+    colour = np.frombuffer(data, np.uint8, count=colours).reshape(*shape, 3)
+    return Seen(colour.copy(), np.frombuffer(data[colours:], np.float32).reshape(shape).copy())
+
+
+def _captions(order: DrawingOrder, entry: CatalogueEntry, views: Views, colours: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the captions of an object as `dataset.captions` asks for them."""
+    if order.captions == "coloured":
+        return coloured_captions(entry.captions, colours)
+    if entry.own_captions:
+        return entry.captions
+    seen = appearance(views.colour, views.normal, order.lighting) if colours else Appearance(())
+    return described_captions(entry.captions, seen, order.seed, entry.source_id)

@@ -33,6 +33,8 @@ class ObjectRecord:
     author: str
     colours: tuple[str, ...]
     """Dominant colour words measured on the renders, the strongest first."""
+    lacks: tuple[str, ...] = ()
+    """What imported pictures do not tell: `depth` and `normal` have no members then, without `mask` alpha is 255."""
 
 
 def depth_scale(camera_distance: float) -> float:
@@ -51,17 +53,21 @@ def object_members(
 
     `<key>.json` is the record, with the depth scale; `<key>.cameras.json` holds the matrices; every view has
     `.colour.png` (RGBA, not premultiplied), `.depth.png` (16 bit, times the scale; 0 is background) and
-    `.normal.png` (RGB, (n + 1) / 2).
+    `.normal.png` (RGB, (n + 1) / 2), but for what the record lacks.
     """
     described = {name: value for name, value in asdict(record).items() if name != "index"}
+    if not record.lacks:
+        del described["lacks"]
     described |= {"views": len(views.colour), "resolution": views.colour.shape[1], "depth_scale": scale}
     cameras = {"camera_to_world": camera_to_world.tolist(), "intrinsics": intrinsics.tolist()}
     members = [(f"{record.key}.json", _json(described)), (f"{record.key}.cameras.json", _json(cameras))]
     for number, (colour, depth, normal) in enumerate(zip(views.colour, views.depth, views.normal, strict=True)):
         stem = f"{record.key}.{number:03d}"
         members.append((f"{stem}.colour.png", _png(colour)))
-        members.append((f"{stem}.depth.png", _png(pack_depth(depth, scale))))
-        members.append((f"{stem}.normal.png", _png(pack_normal(normal))))
+        if "depth" not in record.lacks:
+            members.append((f"{stem}.depth.png", _png(pack_depth(depth, scale))))
+        if "normal" not in record.lacks:
+            members.append((f"{stem}.normal.png", _png(pack_normal(normal))))
     return members
 
 

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import tarfile
+import uuid
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -73,8 +74,11 @@ def read_index(path: Path) -> Index:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Put a file in place whole or not at all, even when the machine stops."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    """Put a file in place whole or not at all, even when the machine stops.
+
+    Processes on several machines may do so at once, where the last one wins: their scratch files never meet.
+    """
+    scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     with open(scratch, "wb") as file:
         file.write(data)
         file.flush()

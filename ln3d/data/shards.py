@@ -48,13 +48,24 @@ class ShardSet:
         self._per_shard: int = catalogue["objects_per_shard"]
         self.objects = [
             ObjectRecord(
-                **{**record, "captions": tuple(record["captions"]), "colours": tuple(record["colours"]), "index": i}
+                **{
+                    **record,
+                    "captions": tuple(record["captions"]),
+                    "colours": tuple(record["colours"]),
+                    "lacks": tuple(record.get("lacks", ())),
+                    "index": i,
+                }
             )
             for i, record in enumerate(catalogue["objects"])
         ]
         self.rejected = [Rejection(**record) for record in catalogue["rejected"]]
         self._open: dict[tuple[int, int], int] = {}
         self._indices: dict[int, Index] = {}
+
+    @property
+    def lacks(self) -> tuple[str, ...]:
+        """What at least one object lacks: `depth`, `normal`, `mask`."""
+        return tuple(sorted({name for record in self.objects for name in record.lacks}))
 
     def __len__(self) -> int:
         """Return the number of rendered objects."""
@@ -73,12 +84,29 @@ class ShardSet:
         return self._picture(i, f"{v:03d}.colour.png")
 
     def depth(self, i: int, v: int) -> NDArray[np.float32]:
-        """Return the distance along the ray of every pixel's centre (h, w), world units; 0 is background."""
+        """Return the distance along the ray of every pixel's centre (h, w), world units; 0 is background.
+
+        Raises ArtifactError where the object came as pictures without depth.
+        """
+        self.require(i, "depth")
         return self._picture(i, f"{v:03d}.depth.png").astype(np.float32) * np.float32(self._scale)
 
     def normal(self, i: int, v: int) -> NDArray[np.float32]:
-        """Return unit normals (h, w, 3), world axes, turned to the camera; 0 is background."""
+        """Return unit normals (h, w, 3), world axes, turned to the camera; 0 is background.
+
+        Raises ArtifactError where the object came as pictures without normals.
+        """
+        self.require(i, "normal")
         return unpack_normal(self._picture(i, f"{v:03d}.normal.png"))
+
+    def require(self, i: int, what: str) -> None:
+        """Raise ArtifactError where object `i` lacks `what`: `depth`, `normal` or `mask`."""
+        record = self.objects[i]
+        if what in record.lacks:
+            raise ArtifactError(
+                f"{self.artifact.path}: {record.source_id} has no {what}; it came as pictures without",
+                f"use a recipe and a metric that need no {what}, or data that has it",
+            )
 
     def member(self, i: int, name: str) -> bytes:
         """Return the bytes of the member `<key>.<name>` of object `i`.

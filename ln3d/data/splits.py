@@ -8,6 +8,7 @@ from ln3d.config.render import SplitConfig
 
 Split = Literal["train", "validation", "test"]
 _ENOUGH_SHAPES = 5
+_OFFICIAL: dict[str, Split] = {"train": "train", "validation": "validation", "test": "test"}
 
 
 class Shaped(Protocol):
@@ -23,9 +24,9 @@ class Shaped(Protocol):
 
 
 def assign_splits(objects: Sequence[Shaped], config: SplitConfig) -> list[Split]:
-    """Return the split of every object.
+    """Return the split of every object: the `official_split` of those that have one.
 
-    A shape's place is a hash of its id, so it keeps its split when other objects come and go. A category with
+    Otherwise a shape's place is a hash of its id, so it keeps its split when other objects come and go. A category with
     five or more shapes has at least one test shape: where chance gives none, the one nearest to it is taken
     (unless `config.test` is 0). A shape in several categories counts in the one where it is met first.
     """
@@ -41,7 +42,11 @@ def assign_splits(objects: Sequence[Shaped], config: SplitConfig) -> list[Split]
         without_test = all(chosen[shape] != "test" for shape in shapes)
         if config.test > 0 and len(shapes) >= _ENOUGH_SHAPES and without_test:
             chosen[min(shapes, key=lambda shape: (place[shape], shape))] = "test"
-    return [chosen[item.shape_id] for item in objects]
+    return [_official(item) or chosen[item.shape_id] for item in objects]
+
+
+def _official(item: Shaped) -> Split | None:
+    return _OFFICIAL.get(getattr(item, "official_split", ""))
 
 
 def _place(shape_id: str) -> float:

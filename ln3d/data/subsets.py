@@ -1,7 +1,11 @@
-"""A smaller catalogue in which every category keeps its share."""
+"""A smaller catalogue: the objects that are named, or so many that every category keeps its share."""
 
+import difflib
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import Protocol, TypeVar
+
+from ln3d.errors import RecipeError
 
 
 class Categorised(Protocol):
@@ -12,7 +16,32 @@ class Categorised(Protocol):
         """One word."""
 
 
+class Identified(Protocol):
+    """Anything with an id."""
+
+    @property
+    def source_id(self) -> str:
+        """Unique name: collection, then the object's own name there."""
+
+
 Item = TypeVar("Item", bound=Categorised)
+Named = TypeVar("Named", bound=Identified)
+
+
+def selected(items: Sequence[Named], patterns: Sequence[str]) -> list[Named]:
+    """Return, in their order, the items whose id is one of `patterns` or matches one (`*` and `?`, also across `/`).
+
+    Raises RecipeError where a pattern fits none.
+    """
+    chosen: set[str] = set()
+    names = [item.source_id for item in items]
+    for pattern in patterns:
+        found = {pattern} & set(names) or {name for name in names if fnmatchcase(name, pattern)}
+        if not found:
+            near = difflib.get_close_matches(pattern, names, n=1, cutoff=0.3) or names[:1]
+            raise RecipeError(f"no object is called {pattern}", f"did you mean {near[0]}?" if near else "")
+        chosen |= found
+    return [item for item in items if item.source_id in chosen]
 
 
 def thinned(items: Sequence[Item], count: int) -> list[Item]:

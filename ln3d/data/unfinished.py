@@ -1,18 +1,51 @@
 """Work in progress of a rendering: what is drawn already, in a folder that survives any kill."""
 
 import json
+import re
 import tarfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ln3d.data.collections.entries import CatalogueEntry
 from ln3d.data.shard_files import Index, index_name, index_of, read_index, replace_file, shard_name, write_shard
 from ln3d.data.shards import CATALOGUE_NAME, Rejection
-from ln3d.errors import ArtifactError
+from ln3d.errors import ArtifactError, RecipeError
 
 _STATE_NAME = "state.json"
+_SHARD_FILE = re.compile(r"\.?shard-(\d+)\.")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of `count` shares of a rendering, counted from 1: every `count`-th shard.
+
+    Parts share no shard, so processes that draw different ones need not know of each other.
+    """
+
+    index: int
+    count: int
+
+    def owns(self, shard: int) -> bool:
+        """Return whether the shard of this number belongs to the part."""
+        return shard % self.count == self.index - 1
+
+    def __str__(self) -> str:
+        """Return it as it is written on the command line."""
+        return f"{self.index}/{self.count}"
+
+
+WHOLE = Part(1, 1)
+
+
+def parse_part(text: str) -> Part:
+    """Return the part that `i/n` names. Raises RecipeError where it is not two whole numbers, 1 <= i <= n."""
+    found = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    part = Part(int(found[1]), int(found[2])) if found else Part(0, 0)
+    if not 1 <= part.index <= part.count:
+        raise RecipeError(f"--part {text}: not a part", "write i/n, such as 1/8, 2/8, ... 8/8")
+    return part
 
 
 class UnfinishedShards:
@@ -20,19 +53,22 @@ class UnfinishedShards:
 
     `objects/<key>.run` holds the tar entries of a drawn object, `rejected/<key>.json` the reason of one that
     could not be drawn, `result/` the shards whose range of the catalogue is complete. Every file appears whole
-    or not at all.
+    or not at all. Several processes may share the folder if each has a `part` of its own, and then see and touch
+    only what belongs to their shards.
     """
 
-    def __init__(self, folder: Path, mark: str, count: int, per_shard: int) -> None:
+    def __init__(self, folder: Path, mark: str, count: int, per_shard: int, part: Part = WHOLE) -> None:
         """Open or make the folder. Raises ArtifactError where it belongs to another recipe (another `mark`)."""
-        self.folder, self.count, self.per_shard = folder, count, per_shard
+        self.folder, self.count, self.per_shard, self.part = folder, count, per_shard, part
         self.result = folder / "result"
+        self.numbers = [number for number in range(-(-count // per_shard)) if part.owns(number)]
         for inner in ("objects", "rejected", "result"):
             (folder / inner).mkdir(parents=True, exist_ok=True)
         self._claim(mark)
-        self._objects = {path.stem for path in (folder / "objects").glob("*.run") if _is_whole(path)}
-        self._rejected = {path.stem for path in (folder / "rejected").glob("*.json")}
-        self._shards = {n for n in range(-(-count // per_shard)) if (self.result / index_name(n)).is_file()}
+        drawn = [path for path in (folder / "objects").glob("*.run") if self._owns(path.stem)]
+        self._objects = {path.stem for path in drawn if _is_whole(path)}
+        self._rejected = {path.stem for path in (folder / "rejected").glob("*.json") if self._owns(path.stem)}
+        self._shards = {number for number in self.numbers if self._is_sealed(number)}
         self._indices: dict[int, Index] = {}
         self._sweep()
 
@@ -45,15 +81,23 @@ class UnfinishedShards:
         """Return the name in the shards of the object at a place of the catalogue."""
         return f"{place:05d}"
 
+    def places(self) -> list[int]:
+        """Return the places of the catalogue that belong to the part."""
+        return [place for number in self.numbers for place in self._range(number)]
+
     def missing(self) -> list[int]:
-        """Return the places of the catalogue that are neither drawn nor rejected."""
+        """Return those of them that are neither drawn nor rejected."""
         return [
             place
-            for place in range(self.count)
+            for place in self.places()
             if place // self.per_shard not in self._shards
             and self.key(place) not in self._objects
             and self.key(place) not in self._rejected
         ]
+
+    def unsealed(self) -> int:
+        """Return how many shards, of this part and of all others, are not whole yet: 0 means ready to publish."""
+        return sum(not self._is_sealed(number) for number in range(-(-self.count // self.per_shard)))
 
     def keep(self, key: str, run: bytes) -> None:
         """Keep the tar entries of a drawn object; seal its shard if it was the last one missing."""
@@ -69,7 +113,7 @@ class UnfinishedShards:
 
     def seal_shards(self) -> None:
         """Write the shards that became complete just before an earlier run was killed."""
-        for number in range(-(-self.count // self.per_shard)):
+        for number in self.numbers:
             self._seal_if_complete(number)
 
     def catalogue(self, entries: Sequence[CatalogueEntry], shared: dict[str, Any]) -> dict[str, Any]:
@@ -120,14 +164,25 @@ class UnfinishedShards:
         """Remove from `result/` whatever a killed run left there beside whole shards."""
         whole = {name(number) for number in self._shards for name in (shard_name, index_name)}
         for path in self.result.iterdir():
-            if path.name not in whole:
+            shard = _SHARD_FILE.match(path.name)
+            ours = self.part.owns(int(shard[1])) if shard else self.part == WHOLE
+            if ours and path.name not in whole:
                 path.unlink()
+
+    def _owns(self, key: str) -> bool:
+        return self.part.owns(int(key) // self.per_shard)
+
+    def _range(self, number: int) -> range:
+        first = number * self.per_shard
+        return range(first, min(first + self.per_shard, self.count))
+
+    def _is_sealed(self, number: int) -> bool:
+        return (self.result / index_name(number)).is_file()
 
     def _seal_if_complete(self, number: int) -> None:
         if number in self._shards:
             return
-        first = number * self.per_shard
-        keys = [self.key(place) for place in range(first, min(first + self.per_shard, self.count))]
+        keys = [self.key(place) for place in self._range(number)]
         if not all(key in self._objects or key in self._rejected for key in keys):
             return
         drawn = [self.folder / "objects" / f"{key}.run" for key in keys if key in self._objects]

@@ -7,11 +7,13 @@ import multiprocessing
 import os
 import platform
 import signal
+import socket
 import sys
 import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -20,6 +22,8 @@ from ln3d.errors import LN3DError, MeshError
 
 _START_S = 120.0
 _FAILED_STARTS = 3
+_LONGEST_REASON = 300  # characters: some parsers quote the file
+_OUT_OF_MEMORY = "needs more memory than dataset.limits.memory_bytes"
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 Make = Callable[[Any], bytes]
@@ -49,10 +53,11 @@ class GuardedPool:
     """Spawned processes that apply `make` to tasks, one at a time each.
 
     `make` and the tasks are sent by pickle to processes of our own. A task that takes more than `seconds` or
-    kills its process ends with a reason, and another process takes over; so does one that raises, or for which
-    the process would have to grow by more than `memory_bytes` (on Linux). A process that is ready to go on but
-    gets no core on a busy machine is given more time, so that results don't depend on the load. Use it as a
-    context manager: no process outlives the block, nor this process.
+    kills its process ends with a reason, and another process takes over; so does one that raises, that reaches for
+    the network, or for which the process would have to grow by more than `memory_bytes` (on Linux). A process that is
+    ready to go on but gets no core on a busy machine is given more time, so that results don't depend on the load;
+    none gets more than `seconds` of processor time per core. A reason is one line. Use it as a context manager: no
+    process outlives the block, nor this process.
     """
 
     def __init__(self, make: Make, workers: int, seconds: float, memory_bytes: int) -> None:
@@ -92,7 +97,9 @@ class GuardedPool:
         before = {name: os.environ.get(name) for name in _ONE_THREAD}
         os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
         try:
-            process = self._context.Process(target=_serve, args=(there, self._make, self._memory), daemon=True)
+            process = self._context.Process(
+                target=_serve, args=(there, self._make, self._seconds, self._memory), daemon=True
+            )
             process.start()
         finally:
             for name, value in before.items():
@@ -156,8 +163,16 @@ class GuardedPool:
         _stop(worker)
         if not worker.ready:
             self._count_failed_start()
+        return Outcome(worker.task, None, self._obituary(code))
+
+    def _obituary(self, code: int | None) -> str:
+        """Return what ended a worker, from its exit code: minus the signal's number where it was one."""
         name = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
-        return Outcome(worker.task, None, f"crashed its worker ({name})")
+        if name == "SIGXCPU":
+            return f"timed out after {self._seconds:g} s"
+        if name == "SIGKILL":
+            return "its worker was killed (SIGKILL), as the system does when memory runs out"
+        return f"crashed its worker ({name})"
 
     def _count_failed_start(self) -> None:
         self._failed_starts += 1
@@ -185,7 +200,7 @@ def _stop(worker: _Worker) -> None:
     worker.pipe.close()
 
 
-def _serve(pipe: Connection, make: Make, memory_bytes: int) -> None:
+def _serve(pipe: Connection, make: Make, seconds: float, memory_bytes: int) -> None:
     """Be a worker: answer every task with (result, "") or (None, reason) until the pipe closes."""
     _behave()
     pipe.send((None, "ready"))
@@ -194,7 +209,7 @@ def _serve(pipe: Connection, make: Make, memory_bytes: int) -> None:
             task = pipe.recv()
         except EOFError:
             return
-        _limit_memory(memory_bytes)
+        _limit(seconds, memory_bytes)
         pipe.send(_attempt(make, task))
 
 
@@ -202,32 +217,65 @@ def _attempt(make: Make, task: Any) -> tuple[bytes | None, str]:
     try:
         return make(task), ""
     except MeshError as error:
-        return None, error.message
+        return None, _one_line(error.message)
     except MemoryError:
-        return None, "needs more memory than dataset.limits.memory_bytes"
+        return None, _OUT_OF_MEMORY
     except Exception as error:  # whatever a broken file makes a reader do, the other objects go on
-        return None, f"{type(error).__name__}: {error}"
+        return None, _one_line(f"{type(error).__name__}: {error}")
+
+
+def _one_line(text: str) -> str:
+    """Return a reason that fits a report: what a file quotes in it can neither break the line nor fill the screen."""
+    line = "".join(letter if letter.isprintable() else " " for letter in text)
+    line = " ".join(line.encode("utf-8", errors="replace").decode().split())
+    return line if len(line) <= _LONGEST_REASON else line[: _LONGEST_REASON - 3] + "..."
 
 
 def _behave() -> None:
-    """Leave Ctrl-C to the parent, die with it, keep its stdout clean."""
+    """Leave Ctrl-C to the parent, die with it and, where memory runs out, before it; keep its stdout clean."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
         die_with_parent = 1  # PR_SET_PDEATHSIG
         ctypes.CDLL(None).prctl(die_with_parent, signal.SIGKILL)
+        with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+            file.write("1000")
     os.dup2(2, 1)
+    sys.addaudithook(_stay_offline)
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
 
 
-def _limit_memory(growth: int) -> None:
-    """Let the address space grow by `growth` bytes from here, where the system can tell and enforce it."""
+def _stay_offline(event: str, arguments: tuple[Any, ...]) -> None:
+    """Refuse what would fetch something; an audit hook (PEP 578) of this process, which cannot be taken off again."""
+    away = event in ("socket.getaddrinfo", "socket.gethostbyname", "urllib.Request")
+    if event == "socket.connect":
+        away = arguments[0].family in (socket.AF_INET, socket.AF_INET6)
+    if away:
+        raise MeshError("reaches for the network", "Nothing is ever fetched; put the files beside the mesh.")
+
+
+def _limit(seconds: float, growth: int) -> None:
+    """Set the limits of one task, where the system can tell and enforce them.
+
+    From here the address space may grow by `growth` bytes, and the processor may work for `seconds` on every core:
+    the pool sees to the time, this is for when it is held up itself.
+    """
     if platform.system() != "Linux":
         return
     import resource
 
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    cores = os.cpu_count() or 1
+    _lower(resource.RLIMIT_CPU, math.ceil(usage.ru_utime + usage.ru_stime + seconds * cores) + 1)
     with open("/proc/self/statm") as file:
         size = int(file.read().split()[0]) * resource.getpagesize()
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    soft = size + growth if hard == resource.RLIM_INFINITY else min(size + growth, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    _lower(resource.RLIMIT_AS, size + growth)
+    _lower(resource.RLIMIT_CORE, 0)
+
+
+def _lower(limit: int, value: int) -> None:
+    """Set a limit of this process, as far as the one above it allows."""
+    import resource
+
+    _, hard = resource.getrlimit(limit)
+    resource.setrlimit(limit, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))

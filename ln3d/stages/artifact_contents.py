@@ -1,6 +1,7 @@
 """What is in an artifact, kind by kind: counts, categories, shapes."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from ln3d.artifacts.opening import Artifact
 from ln3d.errors import ArtifactError
 
 _NAMED_TENSORS = 12
+_INDEX_SUFFIX = ".index.json"
 
 
 def contents(artifact: Artifact) -> dict[str, Any]:
@@ -57,14 +59,50 @@ def _size(shape: Iterable[int]) -> int:
 def _shards(artifact: Artifact) -> dict[str, Any]:
     catalogue = _document(artifact, "catalogue.json")
     objects, rejected = catalogue["objects"], catalogue["rejected"]
+    sizes = _sizes(artifact)
     return {
         **_object_counts(objects),
         "views": catalogue["views"],
         "resolution": catalogue["resolution"],
         "shards": sum(name.endswith(".tar") for name in artifact.manifest.files),
+        "bytes_per_object": round(sum(sizes.values()) / max(len(objects), 1)),
+        "sizes": sizes,
         "rejected": len(rejected),
-        "reasons": [f"{record['name']}: {record['reason']}" for record in rejected],
+        "reasons": grouped_reasons(rejected),
     }
+
+
+def grouped_reasons(rejected: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
+    """Return why objects were rejected, alike reasons together, the most frequent first, each with an example.
+
+    Reasons are alike that differ only in numbers, in what stands in brackets or quotes, and in the file they name.
+    """
+    groups: dict[str, list[str]] = {}
+    for record in rejected:
+        groups.setdefault(_alike(record["reason"]), []).append(record["source_id"])
+    most_first = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
+    return [{"count": len(names), "reason": reason, "such_as": names[0]} for reason, names in most_first]
+
+
+def _alike(reason: str) -> str:
+    """Return a reason without what differs from object to object."""
+    label, colon, rest = reason.partition(": ")
+    general = rest if colon and re.search(r"[./\\]", label) else reason
+    general = re.sub(r"\s*\([^()]*\)", "", general)
+    general = re.sub(r"'[^']*'|\"[^\"]*\"", "...", general)
+    return re.sub(r"\d[\d.,]*", "N", general).strip() or reason
+
+
+def _sizes(artifact: Artifact) -> dict[str, int]:
+    """Return the bytes of all pictures by what they show, and of everything else in the shards."""
+    sizes: Counter[str] = Counter()
+    for name in artifact.manifest.files:
+        if not name.endswith(_INDEX_SUFFIX):
+            continue
+        for member, entry in _document(artifact, name).items():
+            kind = member.split(".")[-2] if member.endswith(".png") else "records"
+            sizes[kind] += int(entry[1])
+    return dict(sorted(sizes.items()))
 
 
 def _latents(artifact: Artifact) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """`inspect`: what an artifact, a workspace, a tensor or a mesh file is, where it came from, what is in it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +11,36 @@ from ln3d.artifacts.manifest import MANIFEST_NAME
 from ln3d.artifacts.opening import Artifact, open_artifact, verify_file
 from ln3d.config.render import LimitsConfig
 from ln3d.data.readers.mesh import READERS, Scene, read_scene
-from ln3d.errors import ArtifactError, LN3DError
+from ln3d.data.shards import ShardSet
+from ln3d.errors import ArtifactError, LN3DError, RecipeError
 from ln3d.export.components import mesh_report
 from ln3d.export.mesh import Mesh
 from ln3d.stages.artifact_contents import contents, tensor_facts
+from ln3d.stages.shard_check import chosen_objects, figures, measure, write_sheet
 from ln3d.talk import Talk
 
 _PARTIAL = ".partial"
 
 
-def run(path: Path, talk: Talk) -> dict[str, Any]:
+def run(path: Path, talk: Talk, *, output: Path | None = None, only: Sequence[str] = ()) -> dict[str, Any]:
     """Return what is at `path`, as plain data; `describe` turns it into text.
 
     An artifact comes with its lineage and the hashes of all its files checked; a folder of artifacts (a workspace,
-    the checkpoints of a training) with a line on each, whole or not.
+    the checkpoints of a training) with a line on each, whole or not. Shards come with how well their views agree, of
+    some objects of every category or of those that `only` names; `output` is a PNG that shows it.
 
     Raises:
+        RecipeError: `output` or `only` for what are no shards, another suffix, or no such object.
         ArtifactError: there is nothing, or nothing known, or the artifact or tensor file is damaged.
         MeshError: the mesh file is broken or unsafe.
     """
+    if output is not None and output.suffix.lower() != ".png":
+        raise RecipeError(f"{output} is no picture", "name a .png file")
+    if path.is_dir() and (path / MANIFEST_NAME).exists():
+        return _artifact(path, talk, output, only)
+    if output is not None or only:
+        raise RecipeError(f"{path} holds no shards to draw", "-o and --only are for a folder of shards")
     if path.is_dir():
-        if (path / MANIFEST_NAME).exists():
-            return _artifact(path, talk)
         if _children(path):
             return _workspace(path)
         raise ArtifactError(f"{path} holds no artifact", "name an artifact, a workspace or a mesh file")
@@ -61,8 +69,11 @@ def describe(facts: Mapping[str, Any], indent: int = 0) -> str:
     return "\n".join(lines)
 
 
-def _artifact(path: Path, talk: Talk) -> dict[str, Any]:
+def _artifact(path: Path, talk: Talk, output: Path | None, only: Sequence[str]) -> dict[str, Any]:
     artifact = open_artifact(path)
+    shards = artifact.manifest.kind == "shards"
+    if not shards and (output is not None or only):
+        raise RecipeError(f"{path} holds {artifact.manifest.kind}, no shards", "-o and --only are for shards")
     files = artifact.manifest.files
     with talk.progress("verify", len(files)) as progress:
         for name in files:
@@ -71,9 +82,22 @@ def _artifact(path: Path, talk: Talk) -> dict[str, Any]:
     facts = _summary(artifact)
     facts["inputs"] = {role: _origin(artifact, role) for role in artifact.manifest.inputs}
     facts["contents"] = contents(artifact)
+    if shards:
+        facts["cameras"] = _cameras(ShardSet(artifact), talk, output, only)
     facts["details"] = artifact.manifest.details
     facts["files"] = {name: entry.bytes for name, entry in files.items()}
     facts["verified"] = True
+    return facts
+
+
+def _cameras(shards: ShardSet, talk: Talk, output: Path | None, only: Sequence[str]) -> dict[str, Any]:
+    """Return how well the views of shards agree, and draw it where `output` says."""
+    clouds = measure(shards, chosen_objects(shards, only), talk)
+    if output is not None and clouds:
+        write_sheet(shards, clouds, output, every=bool(only))
+        talk.say(f"wrote {output}")
+    facts = figures(shards, clouds)
+    shards.close()
     return facts
 
 
@@ -167,7 +191,7 @@ def _is_flat(value: Mapping[str, Any]) -> bool:
 
 
 def _flat(value: Mapping[str, Any]) -> str:
-    return "  ".join(f"{key} {_word(item)}" for key, item in value.items() if item is not None)
+    return "  ".join(f"{key.replace('_', ' ')} {_word(item)}" for key, item in value.items() if item is not None)
 
 
 def _word(value: Any) -> str:

@@ -1,7 +1,10 @@
 """`render-dataset`: meshes in, multi-view shards out."""
 
 import shutil
+import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,16 +17,18 @@ from ln3d.artifacts.opening import Artifact
 from ln3d.artifacts.publish import publish
 from ln3d.artifacts.workspace import Workspace
 from ln3d.config.recipe import Recipe
-from ln3d.data.collections.catalogue import list_objects
+from ln3d.config.render import DatasetConfig
+from ln3d.data.collections.catalogue import is_rendered, list_objects
 from ln3d.data.collections.entries import CatalogueEntry
 from ln3d.data.contents import folder_digest
 from ln3d.data.drawing import DrawingOrder, ObjectTask, draw_object
 from ln3d.data.members import decode, depth_scale
+from ln3d.data.renders.frames import places_of
 from ln3d.data.splits import assign_splits
-from ln3d.data.subsets import thinned
-from ln3d.data.unfinished import UnfinishedShards
+from ln3d.data.subsets import selected, thinned
+from ln3d.data.unfinished import WHOLE, Part, UnfinishedShards
 from ln3d.data.workers import GuardedPool
-from ln3d.errors import MeshError
+from ln3d.errors import ArtifactError, MeshError
 from ln3d.geometry.cameras import camera_set
 from ln3d.report.sheets import contact_sheet
 from ln3d.runtime import available_cores
@@ -33,6 +38,14 @@ from ln3d.talk import Talk
 _DRAWING_VERSION = 1  # raise it when the same meshes give other pictures
 _BYTES_PER_VIEW, _BYTES_PER_PIXEL = 1800, 0.7  # of the three pictures of a view and their tar headers, measured
 _SHEET_OBJECTS, _SHEET_VIEWS = 12, 4
+_STAGE = "render-dataset"
+_PATIENCE_S, _PUBLISHING_S = 1.0, 3600.0
+_FIRST_KEYS = frozenset(
+    "cameras.layout cameras.views cameras.radius cameras.field_of_view cameras.elevation resolution supersampling "
+    "lighting objects_per_shard limits.seconds limits.faces limits.texture_pixels limits.file_bytes "
+    "limits.memory_bytes split.validation split.test".split()
+)
+"""The keys of the dataset section that always count in a fingerprint; later ones do where they are not the default."""
 
 
 def run(
@@ -43,39 +56,91 @@ def run(
     meshes: Path | None = None,
     workers: int | None = None,
     limit: int | None = None,
+    only: Sequence[str] = (),
+    part: Part = WHOLE,
     dry_run: bool = False,
 ) -> dict[str, Any]:
     """Draw every object of the recipe's collections and publish `shards`; return what was published.
 
     `meshes` is a folder that replaces the collections, `workers` the number of processes (default: the cores),
-    `limit` keeps that many objects, of every category its share. A killed run is taken up where it stopped. With
-    `dry_run` nothing is written and the plan is returned. An object that cannot be drawn is recorded with its
-    reason; MeshError if that is all of them. Raises RecipeError, ArtifactError.
+    `only` ids of objects or patterns of them, `limit` keeps that many objects, of every category its share. A killed
+    run is taken up where it stopped. A `part` draws its shards alone; the one that finds all shards drawn publishes
+    them, the others return what they drew. With `dry_run` nothing is written and the plan is returned. An object that
+    cannot be drawn is recorded with its reason; MeshError if that is all of them. Raises RecipeError, ArtifactError.
     """
-    entries = list_objects(recipe.dataset, meshes)
-    if limit is not None and limit < len(entries):
-        talk.say(f"drawing {limit} of {len(entries)} objects: of every category its share, evenly spaced")
-        entries = thinned(entries, limit)
-    order = _order(recipe)
+    entries = _entries(recipe, meshes, only, limit, talk)
+    order = _order(recipe, entries)
     if dry_run:
-        return _plan(recipe, workspace, entries)
-    with workspace.lock("render-dataset"):
-        mark = _mark(recipe, entries)
+        return _plan(recipe, workspace, entries, part)
+    mark = _mark(recipe, entries)
+    if part != WHOLE:
+        with workspace.lock(_lock_name(part)):
+            _check_alone(workspace, part)
+            if not workspace.has("shards"):
+                unfinished = _draw(recipe, workspace, entries, order, mark, part, workers, talk)
+                if unfinished.unsealed() and not workspace.has("shards"):
+                    return _part_summary(unfinished, talk)
+    with _publishing(workspace, part):
         done = up_to_date(workspace, "shards", mark)
         if done is not None:
             shutil.rmtree(workspace.partial("shards"), ignore_errors=True)
             talk.say(f"{done.path} is up to date")
             return _summary(done)
-        unfinished = UnfinishedShards(workspace.partial("shards"), mark, len(entries), recipe.dataset.objects_per_shard)
-        _draw_missing(order, entries, recipe, unfinished, workers or available_cores(), talk)
+        unfinished = _draw(recipe, workspace, entries, order, mark, WHOLE, workers, talk)
         artifact = _publish(recipe, workspace, entries, unfinished, order, mark)
     talk.say(f"published {artifact.path}")
     return _summary(artifact)
 
 
-def _order(recipe: Recipe) -> DrawingOrder:
+def _entries(
+    recipe: Recipe, meshes: Path | None, only: Sequence[str], limit: int | None, talk: Talk
+) -> list[CatalogueEntry]:
+    """Return the part of the catalogue that is asked for."""
+    entries = list_objects(recipe.dataset, meshes)
+    if only:
+        entries = selected(entries, only)
+    if limit is not None and limit < len(entries):
+        talk.say(f"drawing {limit} of {len(entries)} objects: of every category its share, evenly spaced")
+        entries = thinned(entries, limit)
+    return entries
+
+
+def _lock_name(part: Part) -> str:
+    return _STAGE if part == WHOLE else f"{_STAGE}.{part.index}-of-{part.count}"
+
+
+def _check_alone(workspace: Workspace, part: Part) -> None:
+    """Raise ArtifactError where a process is at work that draws some of the same shards. One's own lock is held."""
+    for path in sorted((workspace.root / ".locks").glob(f"{_STAGE}*")):
+        another = path.name != _lock_name(part) and path.suffix != ".pid"
+        shares = part == WHOLE or not path.name.endswith(f"-of-{part.count}")
+        if another and shares:
+            with workspace.lock(path.name):
+                pass
+
+
+@contextmanager
+def _publishing(workspace: Workspace, part: Part) -> Iterator[None]:
+    """Hold the lock of the whole rendering. A part waits its turn, as several may end at once."""
+    deadline = time.monotonic() + (_PUBLISHING_S if part != WHOLE else 0)
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(workspace.lock(_STAGE))
+                break
+            except ArtifactError:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(_PATIENCE_S)
+        if part == WHOLE:
+            _check_alone(workspace, WHOLE)
+        yield
+
+
+def _order(recipe: Recipe, entries: list[CatalogueEntry]) -> DrawingOrder:
     config = recipe.dataset
-    camera_to_world, intrinsics = camera_set(config.cameras)
+    brought = bool(entries) and all(map(is_rendered, entries))
+    camera_to_world, intrinsics = places_of(config.cameras) if brought else camera_set(config.cameras)
     farthest = float(np.linalg.norm(camera_to_world[:, :3, 3], axis=1).max())
     return DrawingOrder(
         camera_to_world,
@@ -85,6 +150,8 @@ def _order(recipe: Recipe) -> DrawingOrder:
         config.lighting,
         depth_scale(farthest),
         config.limits,
+        config.captions,
+        recipe.seed,
     )
 
 
@@ -93,30 +160,60 @@ def _mark(recipe: Recipe, entries: list[CatalogueEntry]) -> str:
 
     The packages of the other collections never change, a folder of one's own does: its files are hashed.
     """
-    how = recipe.dataset.model_dump(mode="json", exclude={"collections"})
-    what = [[e.source_id, e.shape_id, e.name, e.category, e.captions, e.licence, e.author] for e in entries]
+    how = _how(recipe.dataset)
+    if recipe.dataset.captions != "coloured":
+        how["seed"] = recipe.seed
+    what = [[e.source_id, e.shape_id, e.name, e.category, e.captions, e.licence, e.author, *e.stamp] for e in entries]
     folders = sorted({str(e.load[1]["root"]) for e in entries if e.load[0] == "folder"})
     return fingerprint("shards", _DRAWING_VERSION, how, what, [folder_digest(Path(folder)) for folder in folders])
 
 
-def _draw_missing(
-    order: DrawingOrder,
-    entries: list[CatalogueEntry],
+def _how(config: DatasetConfig) -> dict[str, Any]:
+    """Return the section without the collections, and without keys that it did not always have where they say nothing.
+
+    So shards that were drawn before a key existed are still those of the recipe.
+    """
+    values, plain = (c.model_dump(mode="json", exclude={"collections"}) for c in (config, DatasetConfig()))
+
+    def counts(name: str, value: Any, default: Any) -> bool:
+        return name in _FIRST_KEYS or value != default
+
+    kept: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            inner = {k: v for k, v in value.items() if counts(f"{name}.{k}", v, plain[name][k])}
+            if inner:
+                kept[name] = inner
+        elif counts(name, value, plain[name]):
+            kept[name] = value
+    return kept
+
+
+def _draw(
     recipe: Recipe,
-    unfinished: UnfinishedShards,
-    workers: int,
+    workspace: Workspace,
+    entries: list[CatalogueEntry],
+    order: DrawingOrder,
+    mark: str,
+    part: Part,
+    workers: int | None,
     talk: Talk,
-) -> None:
+) -> UnfinishedShards:
+    """Draw what the part lacks still; return the work in progress, all shards of the part whole."""
+    per_shard = recipe.dataset.objects_per_shard
+    unfinished = UnfinishedShards(workspace.partial("shards"), mark, len(entries), per_shard, part)
     splits = assign_splits(entries, recipe.dataset.split)
-    missing = unfinished.missing()
-    tasks = [ObjectTask(unfinished.key(i), entries[i], splits[i]) for i in missing]
-    done = len(entries) - len(tasks)
-    if done:
-        talk.say(f"{done} of {len(entries)} objects were drawn before")
+    tasks = [ObjectTask(unfinished.key(i), entries[i], splits[i]) for i in unfinished.missing()]
+    whole = len(unfinished.places())
+    done = whole - len(tasks)
+    if done and tasks:
+        talk.say(f"{done} of {whole} objects were drawn before")
     limits = recipe.dataset.limits
     with (
-        talk.progress("render-dataset", len(entries), done) as progress,
-        GuardedPool(partial(draw_object, order), workers, limits.seconds, limits.memory_bytes) as pool,
+        talk.progress(_STAGE if part == WHOLE else f"{_STAGE} {part}", whole, done) as progress,
+        GuardedPool(
+            partial(draw_object, order), workers or available_cores(), limits.seconds, limits.memory_bytes
+        ) as pool,
     ):
         for outcome in pool.run(tasks):
             task: ObjectTask = outcome.task
@@ -127,6 +224,20 @@ def _draw_missing(
                 unfinished.keep(task.key, outcome.result)
             progress.advance(rejected=str(unfinished.rejections))
     unfinished.seal_shards()
+    return unfinished
+
+
+def _part_summary(unfinished: UnfinishedShards, talk: Talk) -> dict[str, Any]:
+    """Return what a part drew while others are still to come."""
+    own, missing = len(unfinished.numbers), unfinished.unsealed()
+    talk.say(f"part {unfinished.part} is drawn; {missing} shards of other parts are not")
+    return {
+        "part": str(unfinished.part),
+        "shards": own,
+        "objects": len(unfinished.places()) - unfinished.rejections,
+        "rejected": unfinished.rejections,
+        "shards_missing": missing,
+    }
 
 
 def _publish(
@@ -153,6 +264,9 @@ def _publish(
         "categories": dict(Counter(record["category"] for record in catalogue["objects"])),
         "splits": dict(Counter(record["split"] for record in catalogue["objects"])),
     }
+    lacks = sorted({name for record in catalogue["objects"] for name in record.get("lacks", ())})
+    if lacks:
+        details["lacks"] = lacks
     path = workspace.path("shards")
     with publish(path, "shards", recipe=recipe, details=details, fingerprint=mark, keep=unfinished.result) as folder:
         unfinished.write_catalogue(catalogue)
@@ -185,9 +299,11 @@ def _on_white(colour: NDArray[np.uint8]) -> NDArray[np.float32]:
     return rgba[..., :3] * rgba[..., 3:] + (1 - rgba[..., 3:])
 
 
-def _plan(recipe: Recipe, workspace: Workspace, entries: list[CatalogueEntry]) -> dict[str, Any]:
+def _plan(recipe: Recipe, workspace: Workspace, entries: list[CatalogueEntry], part: Part) -> dict[str, Any]:
     config = recipe.dataset
     pictures = len(entries) * config.cameras.views
+    shards = -(-len(entries) // config.objects_per_shard)
+    share = {"part": str(part), "part_shards": sum(map(part.owns, range(shards)))} if part != WHOLE else {}
     return {
         "stage": "render-dataset",
         "writes": str(workspace.path("shards")),
@@ -198,7 +314,8 @@ def _plan(recipe: Recipe, workspace: Workspace, entries: list[CatalogueEntry]) -
         "views": config.cameras.views,
         "resolution": config.resolution,
         "pictures": pictures,
-        "shards": -(-len(entries) // config.objects_per_shard),
+        "shards": shards,
+        **share,
         "estimated_bytes": round(pictures * (_BYTES_PER_VIEW + _BYTES_PER_PIXEL * config.resolution**2)),
     }
 

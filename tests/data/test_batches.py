@@ -83,6 +83,7 @@ def test_shapes_and_ranges(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None
         "colour": (3, 48, 3),
         "alpha": (3, 48),
         "depth": (3, 48),
+        "hint": (3, 48),
     }
     assert all(value.dtype == torch.float32 and value.isfinite().all() for value in batch.values())
     for name in ("input_colour", "colour", "alpha"):
@@ -154,6 +155,17 @@ def test_a_ray_carries_what_its_pixel_shows_and_ends_where_the_depth_says(
                 assert np.linalg.norm(point) < 0.92
 
 
+def test_rays_that_just_miss_are_looked_at_as_closely_as_rays_that_hit(
+    tiny_shards: ShardSet, tiny_recipe: RecipeOf
+) -> None:
+    batch = _batches(tiny_shards, tiny_recipe("vae.supervision.rays=2000").vae)(0, 0, range(2))
+    hit, hint = batch["depth"] > 0, batch["hint"]
+    torch.testing.assert_close(hint[hit], batch["depth"][hit], rtol=0, atol=0)
+    missed = hint[~hit & (hint > 0)]
+    assert len(missed) > 50 and set(missed.tolist()) <= set(hint[hit].tolist())
+    assert (hint == 0).sum() > 50
+
+
 def _disc(side: int = 32) -> Tensor:
     rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
     return ((rows - 12) ** 2 + (columns - 18) ** 2 < 36).float()[None]
@@ -165,9 +177,9 @@ def test_rays_prefer_the_object_as_often_as_they_should(foreground: float) -> No
     config = SupervisionConfig(rays=rays, foreground=foreground)
     chosen = choose_pixels(np.random.default_rng(0), alpha, config)
     assert chosen.shape == (rays,)
-    # The object weighs 1, its outline 1 more, and its surroundings up to 4 pixels away 0.42.
+    # The object weighs 1, its outline 1 more, and its surroundings up to 1/16 of the side away 0.42.
     solid = alpha[0].numpy() > 0
-    grown, near, shrunk = (_spread(solid, 1), _spread(solid, 4), ~_spread(~solid, 1))
+    grown, near, shrunk = (_spread(solid, 1), _spread(solid, 2), ~_spread(~solid, 1))
     weights = solid + 1.0 * (grown & ~shrunk) + 0.42 * (near & ~grown)
     expected = foreground * weights / weights.sum() + (1 - foreground) / weights.size
     for region in (solid, grown & ~shrunk, near & ~grown, ~near):

@@ -108,7 +108,7 @@ def test_properties():
 @pytest.fixture
 def torcs(tmp_path):
     setup = (
-        '<!DOCTYPE params SYSTEM "x.dtd" [<!ENTITY e SYSTEM "y">]><params><section name="Front Axle">'
+        '<!DOCTYPE params SYSTEM "x.dtd"><params><section name="Front Axle">'
         '<attnum name="xpos" unit="m" val="1.5"/></section><section name="Front Left Wheel">'
         '<attnum name="ypos" unit="m" val="0.8"/><attnum name="rim diameter" unit="in" val="20"/>'
         '<attnum name="tire width" unit="mm" val="200"/><attnum name="tire height-width ratio" val="0.5"/>'

@@ -211,8 +211,8 @@ def test_links_that_lead_out_are_refused(tmp_path):
         ("a.obj", b"v 0 0 0\nv nan 0 0\nv 0 1 0\nf 1 2 3\n", "not finite|cannot be parsed"),
         ("a.obj", b"v 0 0 0\nv 1e39 0 0\nv 0 1 0\nf 1 2 3\n", "not finite"),
         ("a.obj", b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 9\n", "vertex|cannot be parsed|damaged"),
-        ("a.stl", b"solid", "cannot be parsed|no triangles"),
-        ("a.ply", b"ply\nformat ascii 1.0\nelement vertex 3\n", "cannot be parsed"),
+        ("a.stl", b"solid", "claims a solid, holds no endsolid"),
+        ("a.ply", b"ply\nformat ascii 1.0\nelement vertex 3\n", "claims a header, holds no end_header"),
         ("a.glb", b"glTF\x02\0\0\0\xff\xff\0\0", "truncated"),
         ("a.glb", b"not a mesh", "not a glTF"),
         ("a.gltf", b'{"asset": {"version": "2.0"}, "buffers": 3}', "malformed|cannot be parsed"),
@@ -251,8 +251,37 @@ def test_caps(tmp_path):
     trimesh.creation.box().export(tmp_path / "box.ply")
     with pytest.raises(MeshError, match="12 triangles"):
         read_scene(tmp_path / "box.ply", LimitsConfig(faces=11))
+    with pytest.raises(MeshError, match="8 vertices"):
+        read_scene(tmp_path / "box.ply", LimitsConfig(vertices=7))
+    assert read_scene(tmp_path / "box.ply", LimitsConfig(faces=12, vertices=8)).face_count == 12
     with pytest.raises(MeshError, match="bytes"):
         read_scene(tmp_path / "box.ply", LimitsConfig(file_bytes=10))
+
+
+@pytest.mark.parametrize("suffix", ["glb", "obj", "ply", "stl", "off"])
+def test_the_caps_hold_in_every_format(tmp_path, suffix):
+    trimesh.creation.box().export(tmp_path / f"box.{suffix}")
+    with pytest.raises(MeshError, match="claims 12 triangles, more than 11"):
+        read_scene(tmp_path / f"box.{suffix}", LimitsConfig(faces=11))
+    with pytest.raises(MeshError, match=r"claims \d+ vertices, more than 7"):
+        read_scene(tmp_path / f"box.{suffix}", LimitsConfig(vertices=7))
+
+
+def test_a_mesh_of_lines_has_no_area(tmp_path):
+    (tmp_path / "a.obj").write_text("v 0 0 0\nv 1 1.7 0.3\nv 2 3.4 0.6\nv 0 0 1e-5\nf 1 2 3\n")
+    with pytest.raises(MeshError, match="no area"):
+        normalised(read_scene(tmp_path / "a.obj", LIMITS))
+    with (tmp_path / "a.obj").open("a") as file:
+        file.write("f 1 2 4\n")
+    assert normalised(read_scene(tmp_path / "a.obj", LIMITS)).face_count == 2
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252", "utf-16"])
+def test_text_in_any_encoding(tmp_path, encoding):
+    (tmp_path / "a.obj").write_bytes(OBJ.replace("usemtl m", "usemtl brûlé").encode(encoding))
+    (tmp_path / "a.mtl").write_bytes("newmtl brûlé\nKd 0.2 0.4 0.6\n".encode(encoding))
+    (part,) = read_scene(tmp_path / "a.obj", LIMITS).parts
+    np.testing.assert_allclose(part.base_colour, [0.2, 0.4, 0.6, 1], atol=1 / 255)
 
 
 def bomb():

@@ -2,6 +2,7 @@
 
 import re
 import struct
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -103,10 +104,20 @@ def test_ac3d_truncated_inside_an_object(tmp_path, cut):
         read_scene(tmp_path / "a.ac", LIMITS)
 
 
-@pytest.mark.parametrize("change", [("refs 4", "refs x"), ("3 0 1\n", "9 0 1\n"), ("3 0 1\n", "-1 0 1\n")])
-def test_ac3d_damaged(tmp_path, change):
-    (tmp_path / "a.ac").write_text(AC.replace(*change))
-    with pytest.raises(MeshError):
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ("refs 4", "refs x", "invalid literal"),
+        ("refs 4", "refs 400", "claims 400 corners, holds"),
+        ("numvert 4", "numvert 400", "claims 400 vertices, holds"),
+        ("3 0 1\n", "9 0 1\n", "vertex 9 of 4"),
+        ("3 0 1\n", "-1 0 1\n", "vertex -1 of 4"),
+        ("3 0 1\n", f"{10**400} 0 1\n", "damaged"),
+    ],
+)
+def test_ac3d_damaged(tmp_path, old, new, message):
+    (tmp_path / "a.ac").write_text(AC.replace(old, new))
+    with pytest.raises(MeshError, match=message):
         read_scene(tmp_path / "a.ac", LIMITS)
 
 
@@ -142,13 +153,27 @@ def test_pmd_file_as_a_scene(tmp_path):
     assert read_scene(tmp_path / "a.pmd", LIMITS).face_count == 1
 
 
-def test_xml_entities_are_never_expanded():
-    bomb = '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY x "boom"><!ENTITY y "&x;&x;">]><a><b>1&y;2</b></a>'
-    assert parse_xml(bomb.encode(), "a.xml").findtext("b") == "12"
-    outside = '<!DOCTYPE a SYSTEM "../../x.dtd"><a t="1 &amp; 2"/>'
-    assert parse_xml(outside.encode(), "a.xml").get("t") == "1 & 2"
+def test_xml_document_types_are_dropped():
+    outside = '<!DOCTYPE a SYSTEM "../../x.dtd"><a t="1 &amp; 2">3&unknown;4</a>'
+    root = parse_xml(outside.encode(), "a.xml")
+    assert (root.get("t"), root.text) == ("1 & 2", "34")
     with pytest.raises(MeshError, match="a.xml"):
         parse_xml(b"<a>", "a.xml")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY x "boom"><!ENTITY y "&x;&x;">]><a>&y;</a>',
+        '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]><a>&x;</a>',
+        '<!DOCTYPE a [<!ENTITY % x SYSTEM "http://a.example/b">%x;]><a/>',
+        '<!DOC<!DOCTYPE c>TYPE a [<!ENT<!DOCTYPE c>ITY x "boom">]><a>&x;</a>',
+        '<!DOCTYPE a [<!&b;ENTITY x "boom">]><!DOC&b;TYPE c><a>&x;</a>',
+    ],
+)
+def test_xml_entities_are_refused(text):
+    with pytest.raises(MeshError, match="XML entities|malformed document type"):
+        parse_xml(text.encode(), "a.xml")
 
 
 @pytest.mark.parametrize(
@@ -173,6 +198,29 @@ def test_zip_members(tmp_path):
         source.read("b")
     with pytest.raises(MeshError, match="8000 bytes"):
         ZipSource(tmp_path / "a.zip", LimitsConfig(file_bytes=7999)).read("f/a.obj")
+
+
+def test_what_one_object_may_unpack(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.obj", "v 0 0 0\n" * 1000)
+    source = ZipSource(tmp_path / "a.zip", LimitsConfig(archive_bytes=20_000))
+    assert len(source.read("a.obj")) + len(source.read("a.obj")) == 16000
+    with pytest.raises(MeshError, match="24000 bytes are unpacked for one object, more than 20000"):
+        source.read("a.obj")
+    assert len(ZipSource(source.path, source.limits).read("a.obj")) == 8000
+
+
+def test_a_member_that_inflates_to_more_than_it_says_is_not_inflated(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.obj", bytes(50_000_000))
+    data = bytearray((tmp_path / "a.zip").read_bytes())
+    struct.pack_into("<I", data, data.rindex(b"a.obj") - 46 + 24, 100)
+    (tmp_path / "a.zip").write_bytes(data)
+    tracemalloc.start()
+    with pytest.raises(MeshError, match="damaged"):
+        ZipSource(tmp_path / "a.zip", LIMITS).read("a.obj")
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
 
 
 def test_damaged_zip(tmp_path):

@@ -1,10 +1,12 @@
 from collections import Counter
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ln3d.data.subsets import thinned
+from ln3d.data.subsets import selected, thinned
+from ln3d.errors import RecipeError
 
 
 @dataclass(frozen=True)
@@ -28,3 +30,20 @@ def test_shares_are_even_and_spread():
     kept = thinned(items, 20)
     assert Counter(k.category for k in kept) == {"plane": 18, "car": 2}
     assert [k.number for k in kept if k.category == "plane"] == list(range(0, 900, 50))
+
+
+@dataclass(frozen=True)
+class Titled:
+    source_id: str
+
+
+def test_objects_are_named_by_id_or_pattern_and_keep_their_order():
+    items = [Titled(name) for name in ("a/car/1", "a/car/[2]", "a/boat/1", "b/car/1")]
+    chosen = lambda *patterns: [item.source_id for item in selected(items, patterns)]  # noqa: E731
+    assert chosen("b/car/1", "a/boat/1") == ["a/boat/1", "b/car/1"]
+    assert chosen("*/car/*") == ["a/car/1", "a/car/[2]", "b/car/1"]
+    assert chosen("a/*", "a/car/?") == ["a/car/1", "a/car/[2]", "a/boat/1"]
+    assert chosen("a/car/[2]") == ["a/car/[2]"]  # an id is not read as a pattern
+    with pytest.raises(RecipeError, match="no object is called a/caar/1") as error:
+        chosen("a/*", "a/caar/1")
+    assert "a/car/1" in error.value.hint

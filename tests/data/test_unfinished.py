@@ -4,14 +4,14 @@ import pytest
 
 from ln3d.data.collections.entries import CatalogueEntry
 from ln3d.data.shard_files import index_name, shard_name, tar_blocks
-from ln3d.data.unfinished import UnfinishedShards
-from ln3d.errors import ArtifactError
+from ln3d.data.unfinished import WHOLE, Part, UnfinishedShards, parse_part
+from ln3d.errors import ArtifactError, RecipeError
 
 COUNT, PER_SHARD = 7, 3
 
 
-def start(folder, mark="m"):
-    return UnfinishedShards(folder / "shards.partial", mark, COUNT, PER_SHARD)
+def start(folder, mark="m", part=WHOLE):
+    return UnfinishedShards(folder / "shards.partial", mark, COUNT, PER_SHARD, part)
 
 
 def run_of(key):
@@ -96,3 +96,39 @@ def test_the_catalogue_tells_objects_and_rejections(tmp_path):
     assert [(r["source_id"], r["reason"]) for r in catalogue["rejected"]] == [("s/1", "reason 1"), ("s/4", "reason 4")]
     unfinished.write_catalogue(catalogue)
     assert json.loads((unfinished.result / "catalogue.json").read_text()) == catalogue
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_parts_cover_everything_once_and_give_the_same_bytes(tmp_path, count):
+    (tmp_path / "whole").mkdir()
+    whole = finish(start(tmp_path / "whole"))
+    parts = [start(tmp_path, part=Part(index, count)) for index in range(1, count + 1)]
+    assert sorted(place for part in parts for place in part.places()) == list(range(COUNT))
+    for number, part in enumerate(reversed(parts)):
+        assert part.unsealed() == 3 - sum(len(done.numbers) for done in parts[count - number :])
+        finish(part)
+    assert parts[0].unsealed() == 0
+    last = start(tmp_path)
+    assert last.missing() == [] and finish(last) == whole
+    assert last.rejections == 2
+
+
+def test_a_part_leaves_the_others_work_alone(tmp_path):
+    first = start(tmp_path, part=Part(1, 2))
+    others = [first.result / shard_name(1), first.result / f".{index_name(1)}.x", first.result / ".catalogue.json.x"]
+    own = [first.result / shard_name(0), first.result / f".{index_name(2)}.x"]
+    for path in (*others, *own):
+        path.write_bytes(b"half")
+    (first.folder / "objects" / "00003.run").write_bytes(b"half")
+    again = start(tmp_path, part=Part(1, 2))
+    assert [path.exists() for path in (*others, *own)] == [True] * 3 + [False] * 2
+    assert again.missing() == again.places() == [0, 1, 2, 6]
+
+
+def test_a_part_is_written_i_of_n():
+    assert parse_part("2/8") == Part(2, 8) and str(Part(2, 8)) == "2/8"
+    assert parse_part("1/1") == WHOLE
+    for text in ("0/3", "4/3", "1/0", "1", "a/b", "-1/3", "1/2/3", ""):
+        with pytest.raises(RecipeError, match="not a part") as error:
+            parse_part(text)
+        assert "i/n" in error.value.hint

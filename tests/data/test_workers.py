@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -22,6 +23,8 @@ def test_every_kind_of_failure_is_an_outcome_and_the_others_go_on():
         f"{OS}.kill({OS}.getpid(), 11)": "crashed its worker (SIGSEGV)",
         "bytes(10**11)": "needs more memory than dataset.limits.memory_bytes",
         f"{OS}._exit(3)": "crashed its worker (exit code 3)",
+        f"{OS}.kill({OS}.getpid(), 9)": "its worker was killed (SIGKILL), as the system does when memory runs out",
+        f"{OS}.abort()": "crashed its worker (SIGABRT)",
         "(_ for _ in ()).throw(__import__('ln3d.errors').errors.MeshError('no triangles'))": "no triangles",
         "b'two'": "",
         "bytes(5_000_000)": "",
@@ -31,6 +34,42 @@ def test_every_kind_of_failure_is_an_outcome_and_the_others_go_on():
     assert found["b'two'"].result == b"two"
     assert found["bytes(5_000_000)"].result == bytes(5_000_000)
     assert found["1 / 0"].result is None
+
+
+def test_a_reason_is_one_line_that_can_be_printed():
+    noise = "raise_(ValueError('a\\n\\tb\\x1b[31m \\udcff' + 'x' * 1000))"
+    task = noise.replace("raise_(", "(_ for _ in ()).throw(")
+    reason = outcomes([task], workers=1)[task].reason
+    assert reason.startswith("ValueError: a b [31m xxx")
+    assert len(reason) == 300 and reason.endswith("...") and reason.isprintable()
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        "__import__('socket').create_connection(('127.0.0.1', 9), 1)",
+        "__import__('urllib.request').request.urlopen('http://a.example/b')",
+    ],
+)
+def test_a_worker_stays_offline(task):
+    assert outcomes([task], workers=1)[task].reason == "reaches for the network"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's limit")
+def test_the_kernel_ends_what_the_pool_does_not(monkeypatch):
+    monkeypatch.setattr(GuardedPool, "_too_late", lambda self, worker: None)
+    monkeypatch.setattr("ln3d.data.workers.wait", lambda pipes, timeout: time.sleep(0.05))
+    hang = "[0 for _ in iter(int, 1)]"
+    assert outcomes([hang], workers=1, seconds=0.01)[hang].reason == "timed out after 0.01 s"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_worker_is_the_first_to_go_when_memory_runs_out_and_leaves_no_core():
+    expression = "(open('/proc/self/oom_score_adj').read() + open('/proc/self/limits').read()).encode()"
+    lines = outcomes([expression], workers=1)[expression].result.decode().splitlines()
+    assert lines[0] == "1000"
+    (core,) = (line.split()[4] for line in lines if line.startswith("Max core file size"))
+    assert core == "0"
 
 
 def test_a_task_that_hangs_is_ended():

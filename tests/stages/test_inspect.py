@@ -1,15 +1,25 @@
 import json
+import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import trimesh
+from PIL import Image
 
 from ln3d.artifacts.opening import open_artifact
 from ln3d.artifacts.publish import publish
 from ln3d.artifacts.tensors import save_tensors
-from ln3d.errors import ArtifactError, MeshError
+from ln3d.config.render import CameraConfig
+from ln3d.data.members import ObjectRecord, depth_scale, object_members
+from ln3d.data.readers.scene import Part, Scene
+from ln3d.data.shard_files import tar_blocks, write_shard
+from ln3d.data.views import draw
+from ln3d.errors import ArtifactError, MeshError, RecipeError
 from ln3d.export.mesh import Mesh, write_mesh
+from ln3d.geometry.cameras import camera_set
 from ln3d.stages.inspect import describe, run
 from ln3d.talk import Talk
 
@@ -17,19 +27,44 @@ QUIET = Talk(verbosity=0)
 RECIPE = {"name": "tiny", "seed": 7}
 
 
-def record(name: str, category: str, split: str) -> dict:
-    return {"name": name, "shape_id": name[:4], "category": category, "split": split, "licence": "CC0"}
+OBJECTS = (("car1-red", "car", "train"), ("car1-blue", "car", "train"), ("boat", "boat", "test"))
+
+
+@pytest.fixture(scope="module")
+def balls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards of three balls, one of which has a wrong camera: its view 5 stands nearer than it was drawn from."""
+    root = tmp_path_factory.mktemp("balls")
+    poses, k = camera_set(CameraConfig(views=16))
+    astray = poses.copy()
+    astray[5, :3, 3] *= 0.95
+    scale = depth_scale(3.2)
+    ball = trimesh.creation.icosphere(4, 0.8)
+    vertices, paint = np.asarray(ball.vertices, np.float32), np.float32([0.8, 0.2, 0.2, 1])
+    part = Part(vertices, np.asarray(ball.faces, np.int64), uv=None, colours=None, base_colour=paint, texture=None)
+    views = draw(Scene([part]), poses, k, 32, 1)
+    records = [
+        ObjectRecord(n, f"{n:05d}", f"set/{name}", name[:4], name, category, split, (f"a {name}",), "CC0", "", ("red",))
+        for n, (name, category, split) in enumerate(OBJECTS)
+    ]
+    with publish(root / "shards", "shards", recipe=RECIPE) as scratch:
+        runs = [object_members(r, views, astray if r.name == "boat" else poses, k, scale) for r in records]
+        write_shard(scratch, 0, map(tar_blocks, runs))
+        bad = {"category": "car", "name": "bad"}
+        reasons = ["a/b.glb: no triangles", "c.obj: no triangles", "timed out after 60 s", "timed out after 61 s"]
+        rejected = [
+            {"key": f"{n + 3:05d}", "source_id": f"set/x{n}", **bad, "reason": r} for n, r in enumerate(reasons)
+        ]
+        kept = [{key: value for key, value in asdict(record).items() if key != "index"} for record in records]
+        head = {"views": 16, "resolution": 32, "depth_scale": scale, "objects_per_shard": 64}
+        (scratch / "catalogue.json").write_text(json.dumps({**head, "objects": kept, "rejected": rejected}))
+    return root / "shards"
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Path:
-    objects = [record("car1-red", "car", "train"), record("car1-blue", "car", "train"), record("boat", "boat", "test")]
+def workspace(tmp_path: Path, balls: Path) -> Path:
     root = tmp_path / "run"
-    with publish(root / "shards", "shards", recipe=RECIPE) as scratch:
-        rejected = [{"key": "00003", "source_id": "x", "name": "bad", "category": "car", "reason": "no triangles"}]
-        catalogue = {"views": 8, "resolution": 32, "objects": objects, "rejected": rejected}
-        (scratch / "catalogue.json").write_text(json.dumps(catalogue))
-        (scratch / "shard-00000.tar").write_bytes(b"tar")
+    shutil.copytree(balls, root / "shards")
+    objects = json.loads((balls / "catalogue.json").read_text())["objects"]
     shards = open_artifact(root / "shards")
     with publish(root / "vae", "vae", recipe=RECIPE, inputs={"shards": shards}, details={"iso": 12.5}) as scratch:
         save_tensors(scratch / "weights.safetensors", {"a": torch.zeros(2, 3), "b": torch.zeros(4)})
@@ -46,10 +81,54 @@ def test_shards_tell_their_objects(workspace: Path) -> None:
     assert (facts["what"], facts["kind"], facts["name"], facts["seed"]) == ("artifact", "shards", "tiny", 7)
     assert facts["verified"] is True
     inside = facts["contents"]
-    assert (inside["objects"], inside["shapes"], inside["views"], inside["shards"]) == (3, 2, 8, 1)
+    assert (inside["objects"], inside["shapes"], inside["views"], inside["shards"]) == (3, 2, 16, 1)
     assert inside["categories"] == {"car": 2, "boat": 1}
     assert inside["splits"] == {"train": 2, "test": 1}
-    assert inside["reasons"] == ["bad: no triangles"]
+    assert inside["rejected"] == 4
+    assert inside["reasons"] == [
+        {"count": 2, "reason": "no triangles", "such_as": "set/x0"},
+        {"count": 2, "reason": "timed out after N s", "such_as": "set/x2"},
+    ]
+    index = json.loads((workspace / "shards" / "shard-00000.index.json").read_text())
+    assert list(inside["sizes"]) == ["colour", "depth", "normal", "records"]
+    assert sum(inside["sizes"].values()) == sum(length for _, length, _ in index.values())
+    assert inside["bytes_per_object"] == pytest.approx(sum(inside["sizes"].values()) / 3, abs=1)
+
+
+def test_a_wrong_camera_is_found_and_true_ones_are_not(workspace: Path) -> None:
+    cameras = run(workspace / "shards", QUIET)["cameras"]
+    assert cameras["objects_checked"] == 3 and cameras["pixel"] == pytest.approx(0.065, abs=0.001)
+    assert cameras["cloud_thickness"] < 0.1 * cameras["pixel"]
+    assert cameras["suspect_views"] >= 1 and cameras["suspects"][0] == cameras["worst"]
+    assert {suspect["object"] for suspect in cameras["suspects"]} == {"set/boat"}
+    assert all(other["thickness"] < cameras["worst"]["thickness"] / 2 for other in cameras["suspects"][1:])
+    assert (cameras["worst"]["object"], cameras["worst"]["view"]) == ("set/boat", 5)
+    assert 0.05 < cameras["worst"]["thickness"] < 0.2  # 5 % of the distance is 0.16
+    true = run(workspace / "shards", QUIET, only=["set/car*"])["cameras"]
+    assert (true["objects_checked"], true["suspect_views"], true["suspects"]) == (2, 0, [])
+
+
+def test_shards_are_drawn_on_one_sheet(workspace: Path) -> None:
+    for name, only, rows in (("all.png", (), 3), ("one.png", ("set/boat",), 1)):
+        run(workspace / "shards", QUIET, output=workspace / name, only=only)
+        with Image.open(workspace / name) as picture:
+            pixels = np.asarray(picture.convert("RGB")).astype(int)
+        assert pixels.shape[1] > 6 * 250 and rows * 270 < pixels.shape[0] < rows * 310 + 60
+        for axis in ((206, 52, 47), (38, 143, 66), (45, 92, 205)):
+            assert (np.abs(pixels - axis).max(axis=-1) < 8).sum() > 50 * rows
+    doubt = pixels[:, -280:]
+    assert (np.abs(doubt - [204, 26, 31]).max(axis=-1) < 12).sum() > 20  # points of the wrong view are red
+
+
+def test_only_shards_can_be_drawn(workspace: Path) -> None:
+    for place in (workspace, workspace / "vae"):
+        for options in ({"output": Path("x.png")}, {"only": ["a"]}):
+            with pytest.raises(RecipeError, match="no shards"):
+                run(place, QUIET, **options)
+    with pytest.raises(RecipeError, match="no picture"):
+        run(workspace / "shards", QUIET, output=Path("x.glb"))
+    with pytest.raises(RecipeError, match="no object is called"):
+        run(workspace / "shards", QUIET, only=["set/ship"])
 
 
 def test_a_vae_tells_where_it_came_from_and_what_is_in_it(workspace: Path) -> None:
@@ -146,4 +225,4 @@ def test_facts_are_json_and_text(workspace: Path) -> None:
         text = describe(facts)
         assert str(place) in text and "{" not in text
     assert "categories  car 2  boat 1" in describe(run(workspace / "shards", QUIET))
-    assert "bad: no triangles" in describe(run(workspace / "shards", QUIET))
+    assert "count 2  reason no triangles  such as set/x0" in describe(run(workspace / "shards", QUIET))

@@ -14,8 +14,11 @@ from PIL import Image
 from ln3d.artifacts.workspace import Workspace
 from ln3d.config.recipe import Recipe
 from ln3d.config.render import CameraConfig, CollectionConfig, DatasetConfig, LimitsConfig, SplitConfig
+from ln3d.data.collections.catalogue import list_objects
 from ln3d.data.shards import ShardSet
-from ln3d.errors import ArtifactError, MeshError
+from ln3d.data.unfinished import WHOLE, Part
+from ln3d.data.workers import Outcome
+from ln3d.errors import ArtifactError, MeshError, RecipeError
 from ln3d.stages import render_dataset
 from ln3d.talk import Talk
 
@@ -117,6 +120,122 @@ def test_killed_and_run_again_it_gives_the_same_bytes(whole, tmp_path, drawn):
     child.wait()
     render_dataset.run(recipe(), workspace, QUIET, workers=2)
     assert contents(workspace.path("shards")) == contents(whole[0].path("shards"))
+
+
+class Inline:
+    """Stands in for the pool of processes where they are not what is tested."""
+
+    def __init__(self, make, workers, seconds, memory_bytes):
+        self.make = make
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def run(self, tasks):
+        for task in tasks:
+            yield Outcome(task, self.make(task))
+
+
+@pytest.fixture
+def inline(monkeypatch):
+    monkeypatch.setattr(render_dataset, "GuardedPool", Inline)
+
+
+@pytest.mark.parametrize("order", [(2, 1), (3, 1, 2), (1, 5, 2, 4, 3)])
+def test_parts_give_the_same_bytes_in_any_order(whole, tmp_path, order, inline):
+    workspace = Workspace(tmp_path)
+    for index in order[:-1]:
+        drawn = render_dataset.run(recipe(), workspace, QUIET, workers=1, part=Part(index, len(order)))
+        assert json.loads(json.dumps(drawn)) == drawn and not workspace.has("shards")
+        assert drawn["part"] == f"{index}/{len(order)}"
+        assert drawn["objects"] == {1: 4, 2: 4, 3: 1}.get(index, 0) + (1 if (index, len(order)) == (1, 2) else 0)
+    last = Part(order[-1], len(order))
+    result = render_dataset.run(recipe(), workspace, QUIET, workers=2, part=last)
+    assert contents(workspace.path("shards")) == contents(whole[0].path("shards"))
+    assert result["id"] == whole[1]["id"]
+    assert not workspace.partial("shards").exists()
+    for part in (Part(1, len(order)), WHOLE):
+        assert render_dataset.run(recipe(), workspace, QUIET, part=part) == result
+
+
+def test_what_parts_left_is_finished_by_the_whole_command(whole, tmp_path, inline):
+    workspace = Workspace(tmp_path)
+    render_dataset.run(recipe(), workspace, QUIET, workers=1, part=Part(2, 3))
+    kept = {path.name: path.stat().st_mtime_ns for path in (workspace.partial("shards") / "result").iterdir()}
+    assert set(kept) == {"shard-00001.tar", "shard-00001.index.json"}
+    result = render_dataset.run(recipe(), workspace, QUIET, workers=1)
+    assert result["id"] == whole[1]["id"]
+    assert {name: (workspace.path("shards") / name).stat().st_mtime_ns for name in kept} == kept
+
+
+def test_processes_that_would_draw_the_same_are_kept_apart(tmp_path, inline):
+    workspace = Workspace(tmp_path)
+
+    def run(part):
+        return render_dataset.run(recipe(), workspace, QUIET, workers=1, part=part)
+
+    with workspace.lock("render-dataset.1-of-3"):
+        for part in (Part(1, 3), Part(2, 4), WHOLE):
+            with pytest.raises(ArtifactError, match="being written by process"):
+                run(part)
+        assert run(Part(3, 3))["objects"] == 1
+    with workspace.lock("render-dataset"), pytest.raises(ArtifactError, match="being written by process"):
+        run(Part(1, 3))
+
+
+def test_parts_at_once_publish_once(whole, tmp_path):
+    program = _RUN.replace("workers=1", "workers=1, part=Part(int(sys.argv[3]), 3)").replace(
+        "from ln3d.talk", "from ln3d.data.unfinished import Part\nfrom ln3d.talk"
+    )
+    command = [sys.executable, "-c", program, recipe().model_dump_json(), str(tmp_path)]
+    children = [subprocess.Popen([*command, str(index)]) for index in (1, 2, 3)]
+    assert [child.wait(timeout=300) for child in children] == [0, 0, 0]
+    assert contents(Workspace(tmp_path).path("shards")) == contents(whole[0].path("shards"))
+
+
+def test_only_what_is_named_is_drawn(tmp_path):
+    names = [entry.source_id for entry in list_objects(recipe().dataset)]
+    plan = render_dataset.run(recipe(), Workspace(tmp_path), QUIET, only=["parametric/car/*", names[0]], dry_run=True)
+    wanted = [name for name in names if name.startswith("parametric/car/")]
+    assert plan["objects"] == len({*wanted, names[0]}) and set(plan["categories"]) == {"car", names[0].split("/")[1]}
+    with pytest.raises(RecipeError, match="no object is called"):
+        render_dataset.run(recipe(), Workspace(tmp_path), QUIET, only=["parametric/zeppelin/*"], dry_run=True)
+
+
+def test_keys_that_came_later_leave_the_fingerprint_of_older_shards_alone():
+    how = render_dataset._how(DatasetConfig())
+    assert how == {
+        "cameras": {"layout": "sphere", "views": 24, "radius": 3.2, "field_of_view": 36.0, "elevation": 20.0},
+        "resolution": 64,
+        "supersampling": 2,
+        "lighting": "rig",
+        "objects_per_shard": 64,
+        "limits": {
+            "seconds": 60.0,
+            "faces": 1_000_000,
+            "texture_pixels": 64_000_000,
+            "file_bytes": 512_000_000,
+            "memory_bytes": 8_000_000_000,
+        },
+        "split": {"validation": 0.03, "test": 0.07},
+    }
+    assert render_dataset._how(DatasetConfig(captions="described")) == {**how, "captions": "described"}
+
+
+def test_described_captions_depend_on_the_seed_and_on_nothing_else(tmp_path, whole, inline):
+    one = recipe(captions="described", collections=(CollectionConfig(kind="parametric", limit=2),))
+    found = []
+    for number, changes in enumerate([{}, {}, {"seed": 1}]):
+        workspace = Workspace(tmp_path / str(number))
+        render_dataset.run(one.model_copy(update=changes), workspace, QUIET, workers=1)
+        found.append([record.captions for record in ShardSet(workspace.open("shards")).objects])
+    assert found[0] == found[1] != found[2]
+    assert [captions[0] for captions in found[0]] == [captions[0] for captions in found[2]]
+    plain = [record.captions for record in ShardSet(whole[0].open("shards")).objects][:2]
+    assert all(set(told) - set(said) for told, said in zip(found[0], plain, strict=True))
 
 
 def test_unfinished_work_of_another_recipe_is_refused(tmp_path):

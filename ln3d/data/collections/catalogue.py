@@ -1,20 +1,36 @@
 """The catalogue: every object of every collection of a recipe, in one fixed order."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from ln3d.cache import packages_folder
 from ln3d.config.render import CollectionConfig, CollectionKind, DatasetConfig, LimitsConfig
-from ln3d.data.collections import flightgear, folder, parametric, sweethome3d, torcs, zero_ad
+from ln3d.data.collections import (
+    flightgear,
+    folder,
+    kicad,
+    objaverse,
+    parametric,
+    shapenet,
+    sweethome3d,
+    torcs,
+    trigger_rally,
+    zero_ad,
+)
 from ln3d.data.collections.entries import Arguments, CatalogueEntry
 from ln3d.data.readers.scene import Scene
-from ln3d.errors import RecipeError
+from ln3d.data.renders import eg3d, gobjaverse, nerf, srn
+from ln3d.data.renders.frames import Rendered
+from ln3d.errors import MeshError, RecipeError
 
-__all__ = ["CatalogueEntry", "list_objects", "load_object"]
+__all__ = ["CatalogueEntry", "is_rendered", "list_objects", "load_object", "load_views"]
 
 Lister = Callable[[CollectionConfig, Path], list[CatalogueEntry]]
 Loader = Callable[[Arguments, LimitsConfig], Scene]
+Importer = Callable[[Arguments, LimitsConfig, int, int], Rendered]
 
 COLLECTIONS: dict[CollectionKind, tuple[Lister, Loader]] = {
     "parametric": (parametric.entries, parametric.load),
@@ -23,7 +39,20 @@ COLLECTIONS: dict[CollectionKind, tuple[Lister, Loader]] = {
     "torcs": (torcs.entries, torcs.load),
     "flightgear": (flightgear.entries, flightgear.load),
     "0ad": (zero_ad.entries, zero_ad.load),
+    "trigger-rally": (trigger_rally.entries, trigger_rally.load),
+    "kicad": (kicad.entries, kicad.load),
+    "shapenet": (shapenet.entries, shapenet.load),
+    "objaverse": (objaverse.entries, objaverse.load),
 }
+"""Where meshes come from."""
+
+RENDERS: dict[CollectionKind, tuple[Lister, Importer]] = {
+    "nerf": (nerf.entries, nerf.load),
+    "srn": (srn.entries, srn.load),
+    "eg3d": (eg3d.entries, eg3d.load),
+    "gobjaverse": (gobjaverse.entries, gobjaverse.load),
+}
+"""Where pictures come from that were rendered elsewhere."""
 
 
 def list_objects(config: DatasetConfig, meshes: Path | None = None) -> list[CatalogueEntry]:
@@ -53,22 +82,43 @@ def load_object(entry: CatalogueEntry, limits: LimitsConfig) -> Scene:
     """Return the object of one line of the catalogue, in the units of its file, +y up and +z front.
 
     Raises:
-        MeshError: the object cannot be read or is refused; see `ln3d.data.readers.mesh.read_scene`.
+        MeshError: the object cannot be read or is refused (see `ln3d.data.readers.mesh.read_scene`), or it comes as
+            pictures.
     """
     kind, arguments = entry.load
     for known, (_, load) in COLLECTIONS.items():
         if known == kind:
             return load(arguments, limits)
+    if is_rendered(entry):
+        raise MeshError(f"{entry.source_id} comes as pictures, not as a mesh", "Name a collection of meshes.")
     raise RecipeError(f"unknown collection kind {kind!r}", f"Known: {', '.join(COLLECTIONS)}")
 
 
+def is_rendered(entry: CatalogueEntry) -> bool:
+    """Return whether an object comes as pictures, which `load_views` reads, and not as a mesh."""
+    return entry.load[0] in RENDERS
+
+
+def load_views(entry: CatalogueEntry, limits: LimitsConfig, views: int, resolution: int) -> Rendered:
+    """Return `views` pictures of one line of the catalogue that comes as pictures, in our conventions.
+
+    Raises:
+        MeshError: there are fewer or smaller ones, or a file is missing, damaged or refused.
+    """
+    kind, arguments = entry.load
+    for known, (_, load) in RENDERS.items():
+        if known == kind:
+            return load(arguments, limits, views, resolution)
+    raise RecipeError(f"{kind!r} is no kind of pictures", f"Known: {', '.join(RENDERS)}")
+
+
 def _listed(collection: CollectionConfig) -> list[CatalogueEntry]:
-    found = COLLECTIONS[collection.kind][0](collection, _path(collection))
+    found = {**COLLECTIONS, **RENDERS}[collection.kind][0](collection, _path(collection))
     if not found:
         raise RecipeError(
             f"{collection.path}: no objects of kind {collection.kind}", "See docs/data.md for the layout."
         )
-    if collection.categories:
+    if collection.categories and collection.kind != "shapenet":  # which also knows them by synset and lemma
         known = sorted({entry.category for entry in found})
         for category in collection.categories:
             if category not in known:
@@ -96,7 +146,8 @@ def _path(collection: CollectionConfig) -> Path:
         return Path()
     if collection.path is None:
         raise RecipeError(f"dataset.collections: kind {collection.kind!r} needs a path", "See docs/data.md.")
-    text = os.path.expandvars(os.path.expanduser(collection.path))
+    known = re.sub(r"\$LN3D_PACKAGES\b|\$\{LN3D_PACKAGES\}", lambda _: str(packages_folder()), collection.path)
+    text = os.path.expandvars(os.path.expanduser(known))
     if "$" in text:
         variable = text[text.index("$") :].split("/")[0].strip("${}")
         raise RecipeError(
@@ -105,5 +156,6 @@ def _path(collection: CollectionConfig) -> Path:
         )
     path = Path(text)
     if not path.is_dir():
-        raise RecipeError(f"{text}: no such folder", "docs/data.md says how each collection is fetched.")
+        fetch = f"Run `ln3d fetch {collection.kind}`; " if "LN3D_PACKAGES" in collection.path else ""
+        raise RecipeError(f"{text}: no such folder", f"{fetch}docs/data.md says how each collection is fetched.")
     return path

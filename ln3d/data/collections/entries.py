@@ -25,6 +25,12 @@ class CatalogueEntry:
     author: str
     load: tuple[str, Arguments]
     """The kind of collection and the arguments its loader needs; plain data, so that a worker can be sent it."""
+    own_captions: bool = False
+    """Whether a person wrote the captions for this very object."""
+    official_split: str = ""
+    """`train`, `validation` or `test` where the collection's authors say so; empty leaves it to the recipe."""
+    stamp: tuple[str, ...] = ()
+    """What else decides the pictures and the split, for the fingerprint of the shards."""
 
 
 def shape_id(*parts: str | bytes) -> str:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -70,8 +71,10 @@ def read(source: Source, name: str, limits: LimitsConfig, options: Options | Non
     label = f"{source.label}/{name}"
     try:
         materials, soups = _parse(source.read(name).decode("latin-1"), options, label)
-    except (ValueError, IndexError, StopIteration, RecursionError):
-        raise MeshError(f"{label}: damaged or truncated AC3D file", "Export it again.") from None
+    except StopIteration:
+        raise MeshError(f"{label}: truncated: the file ends inside an object", "Export it again.") from None
+    except (ValueError, IndexError, OverflowError) as error:
+        raise MeshError(f"{label}: damaged or truncated AC3D file ({error})", "Export it again.") from None
     find = options.find_texture or (lambda text: located(source, folder_of(name), text, lenient=False))
     textures = {text: _texture(source, find(text), limits) for text in sorted({key[0] for key in soups}) if text}
     parts = []
@@ -136,7 +139,7 @@ def _gather(
 ) -> None:
     """Read one object and its kids; add the triangles that are not `hidden` to `soups`, in world axes."""
     if depth > _DEEPEST:
-        raise ValueError("nested too deeply")
+        raise ValueError(f"objects nested more than {_DEEPEST} deep")
     item = _object(cursor)
     hidden = hidden or _skipped(options, item)
     location = item.location @ rotation + location
@@ -178,7 +181,7 @@ def _object(cursor: Iterator[str]) -> _Object:
         elif key == "loc":
             item.location = np.array(rest.split(), dtype=np.float64).reshape(3)
         elif key == "numvert":
-            rows = [next(cursor).split()[:3] for _ in range(int(rest.split()[0]))]
+            rows = [line.split()[:3] for line in _following(cursor, int(rest.split()[0]), "vertices")]
             item.vertices = np.array(rows, dtype=np.float64).reshape(-1, 3)
         elif key == "numsurf":
             item.surfaces = [surface for _ in range(int(rest)) for surface in _surface(cursor)]
@@ -198,13 +201,20 @@ def _surface(cursor: Iterator[str]) -> list[tuple[int, list[tuple[int, float, fl
         elif words[:1] == ["mat"]:
             material = int(words[1])
         elif words[:1] == ["refs"]:
-            corners = [_corner(next(cursor)) for _ in range(int(words[1]))]
+            corners = [_corner(line) for line in _following(cursor, int(words[1]), "corners")]
             if kind in _LINE_KINDS:
                 return []
             fan = kind != _STRIP_KIND
             triples = [(0, i, i + 1) if fan else (i - 1, i, i + 1) for i in range(1, len(corners) - 1)]
             return [(material, [corners[a], corners[b], corners[c]]) for a, b, c in triples]
     raise ValueError("the file ends inside a surface")
+
+
+def _following(cursor: Iterator[str], count: int, what: str) -> list[str]:
+    lines = list(islice(cursor, count))
+    if len(lines) < count:
+        raise ValueError(f"claims {count} {what}, holds {len(lines)} more lines")
+    return lines
 
 
 def _corner(line: str) -> tuple[int, float, float]:
@@ -219,8 +229,9 @@ def _add(item: _Object, points: np.ndarray, soups: dict[tuple[str, int], _Soup])
     for material, corners in grouped.items():
         table = np.array(corners, dtype=np.float64)
         index = table[:, 0].astype(np.int64)
-        if index.min() < 0:
-            raise ValueError("a negative vertex index")
+        if index.min() < 0 or index.max() >= len(points):
+            worst = index.max() if index.max() >= len(points) else index.min()
+            raise ValueError(f"a face refers to vertex {worst} of {len(points)}")
         soup = soups.setdefault((_texture_key(item.texture), material), _Soup())
         soup.points.append(points[index])
         soup.uv.append(table[:, 1:] * item.repeat + item.offset)

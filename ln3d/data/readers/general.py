@@ -11,11 +11,11 @@ from PIL import Image
 from trimesh.resolvers import Resolver
 
 from ln3d.config.render import LimitsConfig
-from ln3d.data.readers import gltf_header
-from ln3d.data.readers.limits import check_pixels
+from ln3d.data.readers import claims, gltf_header
+from ln3d.data.readers.limits import check_claims, check_pixels
 from ln3d.data.readers.scene import WHITE, Part, Scene
 from ln3d.data.readers.sources import Source, folder_of, located
-from ln3d.data.readers.textures import IMAGE_SUFFIXES, check_image
+from ln3d.data.readers.textures import FORMATS, IMAGE_SUFFIXES, check_image
 from ln3d.errors import LN3DError, MeshError
 
 logging.getLogger("trimesh").addHandler(logging.NullHandler())  # it has opinions; ours are MeshErrors
@@ -32,13 +32,18 @@ def read(source: Source, name: str, limits: LimitsConfig, *, lenient: bool = Fal
     kind = PurePosixPath(name).suffix.lower().removeprefix(".")
     if kind in ("glb", "gltf"):
         gltf_header.check(data, folder_of(name), limits, label)
+    elif kind in ("obj", "off"):
+        data = _as_utf8(data)
+    claims.check(data, kind, limits, label)
     resolver = ConfinedResolver(source, folder_of(name), limits, lenient)
     loaded = _load(data, kind, resolver, label)
     try:
-        nodes = [(loaded.graph[node], node) for node in sorted(loaded.graph.nodes_geometry)]
-        parts = [_part(loaded.geometry[key], matrix, kind, limits, label) for (matrix, key), _ in nodes]
+        nodes = [loaded.graph[node] for node in sorted(loaded.graph.nodes_geometry)]
+        counts = [_counts(loaded.geometry[key]) for _, key in nodes]
+        check_claims(sum(count for count, _ in counts), sum(count for _, count in counts), limits, label)
+        parts = [_part(loaded.geometry[key], matrix, kind, limits, label) for matrix, key in nodes]
     except (ValueError, IndexError, KeyError, TypeError, AttributeError, OSError, SyntaxError) as error:
-        raise MeshError(f"{label}: damaged ({error})", "Export it again.") from None
+        raise MeshError(f"{label}: damaged ({_words(error)})", "Export it again.") from None
     return Scene([part for part in parts if part is not None])
 
 
@@ -59,9 +64,10 @@ class ConfinedResolver(Resolver):
             if name is None:
                 raise FileNotFoundError(str(key))  # a missing texture is no reason to reject a mesh
             data = self.source.read(name)
-            if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES:
+            suffix = PurePosixPath(name).suffix.lower()
+            if suffix in IMAGE_SUFFIXES:
                 check_image(data, self.limits, f"{self.source.label}/{name}")
-            return data
+            return _as_utf8(data) if suffix == ".mtl" else data
         except LN3DError as error:
             self.refused = self.refused or error
             raise
@@ -81,6 +87,7 @@ class ConfinedResolver(Resolver):
 
 def _load(data: bytes, kind: str, resolver: ConfinedResolver, label: str) -> trimesh.Scene:
     options: dict[str, Any] = {"split_objects": False} if kind == "obj" else {}
+    previous, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # trimesh would hide it; `_pixels` has our limit
     try:
         loaded = trimesh.load_scene(io.BytesIO(data), file_type=kind, resolver=resolver, process=False, **options)
     except MemoryError:
@@ -88,10 +95,43 @@ def _load(data: bytes, kind: str, resolver: ConfinedResolver, label: str) -> tri
     except Exception as error:  # trimesh raises whatever its parser stumbled over
         if resolver.refused is not None:
             raise resolver.refused from None
-        raise MeshError(f"{label}: cannot be parsed ({error})", "The file is damaged; export it again.") from None
+        raise MeshError(
+            f"{label}: cannot be parsed ({_words(error)})", "The file is damaged; export it again."
+        ) from None
+    finally:
+        Image.MAX_IMAGE_PIXELS = previous
     if resolver.refused is not None:
         raise resolver.refused
     return loaded
+
+
+def _as_utf8(data: bytes) -> bytes:
+    """Return a text file in UTF-8: old ones are in Windows-1252, and some in UTF-16 with a byte order mark."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16", errors="replace").encode()
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", errors="replace").encode()
+    return data
+
+
+def _words(error: Exception) -> str:
+    """Return what a parser stumbled over, in words that its author did not always find."""
+    if isinstance(error, IndexError):
+        return f"an index out of range: {error}"
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
+    if isinstance(error, (AssertionError, RecursionError)) or not str(error):
+        return "its lengths and offsets do not fit its data"
+    return str(error)
+
+
+def _counts(geometry: Any) -> tuple[int, int]:
+    """Return the vertices and triangles of one instance."""
+    if not isinstance(geometry, trimesh.Trimesh):
+        return 0, 0
+    return len(geometry.vertices), len(geometry.faces)
 
 
 def _part(geometry: Any, matrix: np.ndarray, kind: str, limits: LimitsConfig, label: str) -> Part | None:
@@ -188,6 +228,8 @@ def _mtl_opacity(extras: dict[str, Any]) -> float:
 
 def _pixels(image: Image.Image, limits: LimitsConfig, label: str) -> np.ndarray:
     check_pixels(image.size, limits.texture_pixels, label)
+    if image.format not in (*FORMATS, "MPO", None):  # MPO is a kind of JPEG; None was made by trimesh from others
+        raise MeshError(f"{label}: a texture in the format {image.format}", "Replace it by a PNG or JPEG.")
     try:
         return np.array(image.convert("RGBA"))
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:

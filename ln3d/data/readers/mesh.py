@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from ln3d.config.render import LimitsConfig
-from ln3d.data.readers import ac3d, general, pmd
+from ln3d.data.readers import ac3d, general, pmd, vrml
 from ln3d.data.readers.scene import Part, Scene, checked, normalised
 from ln3d.data.readers.sources import FolderSource, Source
 from ln3d.errors import MeshError
@@ -23,11 +23,13 @@ READERS: dict[str, Reader] = {
     ".ply": general.read,
     ".pmd": pmd.read,
     ".stl": general.read,
+    ".wrl": vrml.read,
 }
 
 
 def read_scene(path: Path, limits: LimitsConfig, root: Path | None = None) -> Scene:
-    """Read a mesh file: glTF, GLB, OBJ, PLY, STL, OFF, AC3D (.ac, .acc) or 0 A.D. (.pmd).
+    """Read a mesh file: glTF, GLB, OBJ, PLY, STL, OFF, AC3D (.ac, .acc), VRML97 (.wrl) or
+    0 A.D. (.pmd).
 
     Other files (materials, buffers, textures) are read only from inside `root`, by default the folder of
     the mesh; nothing is ever fetched over a network. Positions are in the units of the file.

@@ -18,6 +18,7 @@ from ln3d.errors import MeshError
 
 _GREY = np.array([0.6, 0.6, 0.6, 1.0], dtype=np.float32)
 _VERSION = 4
+_MOST_UV_SETS = 16
 
 
 @dataclass(frozen=True)
@@ -55,21 +56,30 @@ def parse(data: bytes, label: str) -> PmdMesh:
         raise MeshError(f"{label}: not a .pmd mesh", "Name a file of 0 A.D.'s mesh cache.")
     try:
         return _parse(data)
-    except (struct.error, ValueError, IndexError):
-        raise MeshError(f"{label}: a truncated or damaged .pmd mesh", "Fetch the package again.") from None
+    except struct.error:
+        raise MeshError(f"{label}: a truncated .pmd mesh", "Fetch the package again.") from None
+    except (ValueError, IndexError, OverflowError) as error:
+        raise MeshError(f"{label}: a truncated or damaged .pmd mesh ({error})", "Fetch the package again.") from None
 
 
 def _parse(data: bytes) -> PmdMesh:
     version, size, count, sets = struct.unpack_from("<4I", data, 4)
-    if version != _VERSION or size > len(data) - 12:
-        raise ValueError("unknown version or truncated")
+    if version != _VERSION:
+        raise ValueError(f"version {version}, not {_VERSION}")
+    if size > len(data) - 12:
+        raise ValueError(f"claims {size} bytes, holds {len(data) - 12}")
+    if sets > _MOST_UV_SETS:
+        raise ValueError(f"claims {sets} sets of texture coordinates")
     record = np.dtype([("point", "<f4", 3), ("normal", "<f4", 3), ("uv", "<f4", (sets, 2)), ("skin", "u1", 20)])
+    _check_rest(data, 20, count, record.itemsize, "vertices")
     table = np.frombuffer(data, record, count, 20)
     position = 20 + count * record.itemsize
     (face_count,) = struct.unpack_from("<I", data, position)
+    _check_rest(data, position + 4, face_count, 6, "triangles")
     faces = np.frombuffer(data, "<u2", face_count * 3, position + 4).reshape(-1, 3)
     position += 4 + face_count * 6
     (bone_count,) = struct.unpack_from("<I", data, position)
+    _check_rest(data, position + 4, bone_count, 28, "bones")
     bones = np.frombuffer(data, "<f4", bone_count * 7, position + 4).reshape(-1, 7)
     return PmdMesh(
         vertices=table["point"].astype(np.float32),
@@ -78,6 +88,11 @@ def _parse(data: bytes) -> PmdMesh:
         bones=bones.astype(np.float32),
         props=_props(data, position + 4 + bone_count * 28),
     )
+
+
+def _check_rest(data: bytes, position: int, count: int, size: int, what: str) -> None:
+    if position + count * size > len(data):
+        raise ValueError(f"claims {count} {what}, holds {len(data) - position} more bytes")
 
 
 def _props(data: bytes, position: int) -> dict[str, PropPoint]:

@@ -11,6 +11,7 @@ from ln3d.errors import MeshError
 
 OBJECT_RADIUS = 0.9
 WHITE = np.ones(4, dtype=np.float32)
+_LEAST_HEIGHT = 1e-6  # of a triangle of the normalised object: float32 cannot tell less from a line
 
 
 @dataclass
@@ -63,11 +64,16 @@ def checked(scene: Scene, label: str, limits: LimitsConfig) -> Scene:
         raise MeshError(f"{label}: no triangles", "The file is empty, or holds only points and lines.")
     for part in parts:
         check_geometry(part.vertices, part.faces, part.uv, label)
-    total = sum(len(part.faces) for part in parts)
+    total, points = sum(len(part.faces) for part in parts), sum(len(part.vertices) for part in parts)
     if total > limits.faces:
         raise MeshError(
             f"{label}: {total} triangles, more than {limits.faces}",
             "Simplify the mesh or raise dataset.limits.faces.",
+        )
+    if points > limits.vertices:
+        raise MeshError(
+            f"{label}: {points} vertices, more than {limits.vertices}",
+            "Simplify the mesh or raise dataset.limits.vertices.",
         )
     return Scene(parts)
 
@@ -76,7 +82,7 @@ def normalised(scene: Scene) -> Scene:
     """Return the scene moved and scaled so that the sphere around its bounding box has radius 0.9 at the origin.
 
     Raises:
-        MeshError: the object has no extent, or one that float32 cannot scale.
+        MeshError: the object has no extent, or one that float32 cannot scale, or all its triangles are lines.
     """
     low, high = scene.bounds.astype(np.float64)
     centre, radius = (low + high) / 2, float(np.linalg.norm(high - low) / 2)
@@ -89,4 +95,14 @@ def normalised(scene: Scene) -> Scene:
         vertices = (part.vertices.astype(np.float64) - centre) * scale
         return replace(part, vertices=vertices.astype(np.float32))
 
-    return Scene([moved(part) for part in scene.parts])
+    parts = [moved(part) for part in scene.parts]
+    if not any(_has_area(part) for part in parts):
+        raise MeshError("the mesh has no area: all its triangles are lines", "Remove the object from the collection.")
+    return Scene(parts)
+
+
+def _has_area(part: Part) -> bool:
+    corners = part.vertices.astype(np.float64)[part.faces]
+    edges = np.roll(corners, -1, axis=1) - corners
+    twice_area = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=1)
+    return bool((twice_area > _LEAST_HEIGHT * np.linalg.norm(edges, axis=2).max(axis=1)).any())

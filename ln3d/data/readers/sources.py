@@ -1,8 +1,11 @@
 """Where mesh files come from: a folder or a zip archive, neither of which can be left."""
 
+import lzma
 import os
 import posixpath
+import stat
 import zipfile
+import zlib
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -85,8 +88,11 @@ class FolderSource:
             raise MeshError(f"{path}: outside {self.root}", "Name a file inside the folder of the meshes.") from None
 
     def has(self, name: str) -> bool:
-        """Return whether there is a file of that name."""
-        return (self.root / name).is_file()
+        """Return whether there is a file of that name, be it one that `read` refuses."""
+        try:
+            return not stat.S_ISDIR((self.root / name).stat().st_mode)
+        except (OSError, ValueError):
+            return False
 
     def read(self, name: str) -> bytes:
         """Return a file's bytes; MeshError when it is missing, outside, or too large."""
@@ -94,20 +100,31 @@ class FolderSource:
         if not path.is_relative_to(self.root):
             raise MeshError(f"{self.label}/{name}: leads outside the folder", "Replace the link by the file itself.")
         try:
-            check_size(path.stat().st_size, self.limits.file_bytes, f"{self.label}/{name}")
-            return path.read_bytes()
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
+            return _contents(path, self.limits.file_bytes, f"{self.label}/{name}")
+        except (OSError, ValueError) as error:
+            reason = ((error.strerror if isinstance(error, OSError) else None) or str(error)).lower()
             raise MeshError(f"{self.label}/{name}: cannot be read ({reason})", "Check the path.") from None
 
 
+def _contents(path: Path, largest: int, label: str) -> bytes:
+    """Return the bytes of a regular file; pipes and devices, which may never end, are not waited for."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise MeshError(f"{label}: not a regular file", "Replace the folder, pipe or device by the file itself.")
+        check_size(status.st_size, largest, label)
+        return file.read()
+
+
 class ZipSource:
-    """The members of a zip archive, read in place."""
+    """The members of a zip archive, read in place; one for each object, as it counts what was unpacked."""
 
     def __init__(self, path: Path, limits: LimitsConfig) -> None:
         self.path = path
         self.label = path.name
         self.limits = limits
+        self.unpacked = 0
 
     def has(self, name: str) -> bool:
         """Return whether there is a member of that name."""
@@ -124,9 +141,17 @@ class ZipSource:
         if info is None:
             raise MeshError(f"{self.label}/{name}: no such member", "The archive is not the expected one.")
         check_size(info.file_size, self.limits.file_bytes, f"{self.label}/{name}")
+        self.unpacked += info.file_size
+        if self.unpacked > self.limits.archive_bytes:
+            raise MeshError(
+                f"{self.label}/{name}: with it {self.unpacked} bytes are unpacked for one object, "
+                f"more than {self.limits.archive_bytes}",
+                "Raise dataset.limits.archive_bytes to allow it.",
+            )
         try:
-            return archive.read(info)
-        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+            with archive.open(info) as member:  # read() of a size: what inflates to more than it says is not inflated
+                return member.read(info.file_size)
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError, ValueError) as error:
             raise MeshError(f"{self.label}/{name}: damaged ({error})", "Fetch the archive again.") from None
 
 

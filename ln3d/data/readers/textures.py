@@ -12,7 +12,7 @@ from ln3d.errors import MeshError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tga", ".tif", ".tiff", ".gif", ".webp", ".rgb", ".rgba", ".dds")
 # The formats decoded; anything else (PostScript, for one, starts a program) is refused.
-_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TGA", "TIFF", "GIF", "WEBP", "SGI", "DDS", "PPM")
+FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TGA", "TIFF", "GIF", "WEBP", "SGI", "DDS", "PPM")
 
 
 def check_image(data: bytes, limits: LimitsConfig, label: str) -> None:
@@ -44,7 +44,7 @@ def has_gradual_alpha(texture: UInt8[np.ndarray, "h w 4"]) -> bool:
 def _opened(data: bytes, limits: LimitsConfig, label: str) -> Image.Image:
     previous, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # our own limit is checked two lines below
     try:
-        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
         raise MeshError(f"{label}: a texture that is no image", "Replace the file by a PNG or JPEG.") from None
     except (OSError, ValueError, SyntaxError, EOFError) as error:
