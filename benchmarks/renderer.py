@@ -1,11 +1,14 @@
-"""Time the renderer beside a plain one written from the definition (EG3D, section 4), in one process.
-
-The peer evaluates the field at all coarse and all fine samples in fp32, with gradients through both, and composites
-between mid-points; it knows nothing of depth. Same fields, rays, threads and tuned allocator for both. Usage:
+"""Time the renderer beside a plain one written from the definition (EG3D, section 4), or beside EG3D's own.
 
     python benchmarks/renderer.py [--threads 2] [--repeats 5]
+    python benchmarks/renderer.py --eg3d CHECKOUT [--planes FILE]
 
-The last line is one JSON object; its `ratios` are peer seconds / our seconds (above 1: ours is faster).
+The plain peer evaluates the field at all coarse and all fine samples in fp32, with gradients through both, and
+composites between mid-points; it knows nothing of depth. `--eg3d` takes EG3D's published renderer instead, on planes
+fitted to an analytic scene (kept in FILE, where named), with sample counts that give equal PSNR: see
+importance_renderer.py. Same fields, rays, threads, process and tuned allocator for both.
+
+The last line is one JSON object; its `ratios` are peer / ours, of seconds and of memory (above 1: ours takes less).
 """
 
 import argparse
@@ -13,6 +16,8 @@ import json
 import platform
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -100,16 +105,9 @@ def best_of(repeats: int, contestants: dict[str, Callable[[], object]]) -> dict[
     return seconds
 
 
-def main() -> None:
-    """Measure a training step and an image, and print them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=available_cores())
-    parser.add_argument("--repeats", type=int, default=5)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    tune_allocator()
+def compare_with_plain(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure a training step and an image; return the report without the machine."""
     torch.manual_seed(0)
-
     poses, matrices = (torch.from_numpy(value) for value in camera_set(CameraConfig(views=OBJECTS)))
     origins, directions = image_rays(poses, matrices, IMAGE)
     chosen = torch.randperm(IMAGE * IMAGE)[:RAYS]
@@ -150,17 +148,36 @@ def main() -> None:
         "step_coarse_to_fine": seconds["step_plain"] / seconds["step_coarse_to_fine"],
         "image": seconds["image_plain"] / seconds["image"],
     }
-    for name, value in seconds.items():
-        print(f"{name:22s} {value * 1e3:8.1f} ms")
-    report = {
-        "benchmark": "renderer",
+    return {
         "peer": "plain tri-plane renderer (EG3D's definition), fp32, all samples differentiable",
         "protocol": f"{OBJECTS} objects x {RAYS} rays; {IMAGE}x{IMAGE} image; best of {options.repeats}",
-        "machine": f"{platform.machine()}, {options.threads} threads, torch {torch.__version__}",
         "seconds": {name: round(value, 4) for name, value in seconds.items()},
         "ratios": {name: round(value, 2) for name, value in ratios.items()},
     }
-    print(json.dumps(report))
+
+
+def main() -> None:
+    """Measure beside the chosen peer, and print the report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=available_cores())
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--eg3d", type=Path, help="a checkout of github.com/NVlabs/eg3d to compare with")
+    parser.add_argument("--planes", type=Path, help="file of the fitted planes: read, or written where it is not there")
+    for name, default in {"views": 2, "image": 64, "side": 256, "channels": 32, "fit-steps": 600}.items():
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"with --eg3d; default {default}")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    tune_allocator()
+    if options.eg3d:
+        from importance_renderer import compare
+
+        report = compare(options.eg3d, options, best_of)
+    else:
+        report = compare_with_plain(options)
+    for name, value in report["seconds"].items():
+        print(f"{name:22s} {value * 1e3:8.1f} ms")
+    machine = f"{platform.machine()}, {options.threads} threads, torch {torch.__version__}"
+    print(json.dumps({"benchmark": "renderer", "machine": machine, **report}))
 
 
 if __name__ == "__main__":

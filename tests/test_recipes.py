@@ -1,26 +1,34 @@
 """Every shipped recipe builds the networks it promises, or says what is missing; sizes are pinned, without memory."""
 
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from ln3d.config.load import load_recipe
 from ln3d.config.recipe import Recipe
-from ln3d.data.batches import check_views
+from ln3d.data.batches import check_views, choose_pixels, choose_views
 from ln3d.errors import RecipeError
 from ln3d.models.autoencoder import Autoencoder
 from ln3d.models.decoder import count_parameters
 from ln3d.models.dit import build_denoiser
+from ln3d.stages.estimate import estimate
 from ln3d.training.vae_step import check_losses
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 SHAPENET = ["shapenet_car", "shapenet_chair", "shapenet_plane"]
-BUILT = ["quick", "reference", "smoke"]
-"""Recipes that can be run as they are."""
+UNET = ["ffhq", *SHAPENET]
+"""Recipes whose denoiser is not built."""
+WITHOUT_DISCRIMINATORS = sorted(set(NAMES) - {"ffhq", "objaverse"})
+"""Recipes whose first stage can be trained as it is."""
+ABLATION = ["conv", "vit", "dit", "pluecker", "cross_plane", "self_plane"]
+"""The rows of the paper's table, each with one idea more than the one before."""
 SHAPENET_PARTS = {"encoder": 5862744, "decoder": 128144640, "upsampler": 1015168, "head": 2372}
 AUTOENCODERS = {
+    "ffhq": SHAPENET_PARTS,
     "objaverse": {"encoder": 5866776, "decoder": 454159360, "upsampler": 1047936, "head": 2372},
     "quick": {"encoder": 1154312, "decoder": 2706240, "upsampler": 245584, "head": 5508},
     "reference": {"encoder": 1041176, "decoder": 4039104, "upsampler": 941440, "head": 2372},
@@ -55,7 +63,7 @@ def test_stage_one_has_the_size_that_is_pinned(name: str) -> None:
     assert _parts(name) == AUTOENCODERS[name]
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - set(SHAPENET)))
+@pytest.mark.parametrize("name", sorted(set(NAMES) - set(UNET)))
 def test_stage_two_has_the_size_that_is_pinned(name: str) -> None:
     recipe = _recipe(name)
     with torch.device("meta"):
@@ -80,10 +88,75 @@ def test_shapenet_models_see_one_picture_without_its_camera(name: str) -> None:
     encoder, supervision = recipe.vae.encoder, recipe.vae.supervision
     assert (encoder.views, encoder.pluecker, encoder.depth) == (1, False, False)
     assert (supervision.input_views, supervision.novel_views) == (1, 1)
-    assert name.removeprefix("shapenet_") in str(recipe.dataset.collections[0].path)
+    assert recipe.dataset.collections[0].categories == (name.removeprefix("shapenet_"),)
 
 
 @pytest.mark.parametrize("name", SHAPENET)
+def test_shapenet_models_compare_a_crop_of_the_input_and_of_one_novel_view(name: str) -> None:
+    recipe = _recipe(name)
+    supervision = recipe.vae.supervision
+    for seed in range(20):
+        inputs, supervised = choose_views(np.random.default_rng(seed), recipe.dataset.cameras.views, recipe.vae)
+        assert len(inputs) == 1
+        assert supervised[:1] == inputs
+        assert len(supervised) == 2 and supervised[1] not in inputs
+    alpha = torch.zeros(2, supervision.resolution, supervision.resolution)
+    chosen = choose_pixels(np.random.default_rng(0), alpha, supervision)
+    views = chosen // supervision.resolution**2
+    assert views.bincount().tolist() == [45 * 45, 45 * 45]
+
+
+def test_the_face_model_compares_the_input_alone() -> None:
+    recipe = _recipe("ffhq")
+    inputs, supervised = choose_views(np.random.default_rng(0), recipe.dataset.cameras.views, recipe.vae)
+    assert inputs == supervised == [0]
+    assert (recipe.vae.encoder.pluecker, recipe.vae.encoder.depth) == (False, False)
+    assert (recipe.vae.renderer.coarse, recipe.vae.renderer.fine) == (48, 48)
+
+
+def _row(name: str) -> Recipe:
+    return load_recipe(FOLDER / "ablation" / f"{name}.yaml")
+
+
+def _differences(one: object, other: object, place: str = "") -> set[str]:
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        return set() if one == other else {place}
+    return set().union(*(_differences(one[key], other[key], f"{place}.{key}".lstrip(".")) for key in one))
+
+
+def test_every_row_of_the_ablation_adds_one_idea() -> None:
+    rows = [_row(name).model_dump() for name in ABLATION]
+    assert sorted(path.stem for path in (FOLDER / "ablation").glob("*.yaml")) == sorted(["base", *ABLATION])
+    steps = [_differences(one, other) - {"name"} for one, other in zip(rows[:-1], rows[1:], strict=True)]
+    assert steps == [
+        {"vae.decoder.variant"},
+        {"vae.decoder.variant"},
+        {"vae.encoder.pluecker"},
+        {"vae.decoder.cross_plane_attention"},
+        {"vae.decoder.in_plane_attention"},
+    ]
+    assert rows[-1]["vae"] == _row("base").vae.model_dump()
+
+
+def test_the_ablation_is_made_on_the_data_of_the_quick_recipe() -> None:
+    quick = _recipe("quick")
+    for name in ABLATION:
+        assert _row(name).dataset == quick.dataset
+        assert _row(name).vae.supervision.held_out_views == quick.vae.supervision.held_out_views
+        check_views(_row(name).vae, quick.dataset.cameras.views)
+        check_losses(_row(name).vae)
+
+
+@pytest.mark.parametrize("name", ABLATION)
+def test_rows_of_the_ablation_build_and_differ_in_size_where_they_should(name: str) -> None:
+    with torch.device("meta"):
+        networks = Autoencoder(_row(name).vae)
+    assert len(networks.decoder.blocks) == (0 if name == "conv" else 4)
+    assert networks.decoder.stacked == (name in ("conv", "vit", "dit", "pluecker"))
+    assert networks.plane_side == 64
+
+
+@pytest.mark.parametrize("name", UNET)
 def test_the_unet_and_ddpm_are_refused_as_not_built(name: str) -> None:
     recipe = _recipe(name)
     with pytest.raises(RecipeError, match="not built yet: .*`ddpm` and .*`unet`"):
@@ -91,15 +164,22 @@ def test_the_unet_and_ddpm_are_refused_as_not_built(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_losses_that_are_not_built_are_refused_and_the_others_run(name: str) -> None:
-    losses = _recipe(name).vae.losses
-    unbuilt = [loss for loss in ("lpips", "adversarial") if getattr(losses, loss)]
-    assert (unbuilt == []) == (name in BUILT)
-    if not unbuilt:
-        check_losses(_recipe(name).vae)
+def test_the_discriminators_are_refused_as_not_built_and_the_other_losses_run(name: str) -> None:
+    config = _recipe(name).vae
+    if name in WITHOUT_DISCRIMINATORS:
+        check_losses(config)
         return
-    with pytest.raises(RecipeError, match="not built yet") as error:
-        check_losses(_recipe(name).vae)
-    for loss in unbuilt:
-        assert loss in error.value.message
-        assert f"vae.losses.{loss}=0" in error.value.hint
+    with pytest.raises(RecipeError, match="not built yet: the loss adversarial") as error:
+        check_losses(config)
+    assert error.value.hint == "set vae.losses.adversarial=0"
+
+
+@pytest.mark.parametrize("name", ["ffhq", "objaverse", *SHAPENET])
+def test_recipes_of_the_papers_size_say_what_a_person_asks_first(name: str) -> None:
+    header = (FOLDER / f"{name}.yaml").read_text().partition("\nname:")[0]
+    for word in ("Command:", "Hardware:", "Hours:", "Score:"):
+        assert f"# {word}" in header
+    hours = float(re.search(r"# Hours:\s+about ([\d.]+) on 8 A100", header)[1])
+    figures = estimate(_recipe(name))
+    assert hours == pytest.approx(figures["hours_on_8_a100"], rel=0.1)
+    assert figures["paper_hours_both_stages"] == 168

@@ -41,10 +41,17 @@ def load_metadata(path: Path) -> dict[str, str]:
         raise _unreadable(path, error) from error
 
 
-def load_into(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
+def load_into(
+    module: nn.Module,
+    tensors: Mapping[str, Tensor],
+    what: str,
+    *,
+    whose: str = "its recipe",
+    hint: str = "use the recipe it was made with",
+) -> None:
     """Copy `tensors` into `module`, whose names and shapes must match exactly; values are cast to its dtypes.
 
-    Otherwise the module stays as it was and an ArtifactError says, of `what`, which names do not fit.
+    Otherwise the module stays as it was and an ArtifactError says, of `what`, which names do not fit `whose`.
     """
     own = module.state_dict()
     missing = [name for name in own if name not in tensors]
@@ -57,7 +64,7 @@ def load_into(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> No
     groups = {"missing": missing, "unexpected": unexpected, "misshaped": misshaped}
     problems = [f"{len(names)} {label}: {_some(names)}" for label, names in groups.items() if names]
     if problems:
-        raise ArtifactError(f"{what} does not fit its recipe; {'; '.join(problems)}", "use the recipe it was made with")
+        raise ArtifactError(f"{what} does not fit {whose}; {'; '.join(problems)}", hint)
     module.load_state_dict(dict(tensors), strict=True)
 
 

@@ -16,7 +16,10 @@ def encode(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Encode the shards with the trained VAE."""
+    """Encode the shards with the trained VAE.
+
+    To encode in N processes: torchrun --nproc-per-node N -m ln3d encode RECIPE.
+    """
     from ln3d.stages import encode
 
     loaded, place = open_recipe(recipe, overrides, workspace)

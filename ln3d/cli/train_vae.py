@@ -10,6 +10,7 @@ def train_vae(
     recipe: options.Recipe,
     workspace: options.Workspace = None,
     overrides: options.Set = None,
+    init_from: options.InitFrom = None,
     device: options.Device = "auto",
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
@@ -18,9 +19,11 @@ def train_vae(
 ) -> None:
     """Train the 3D-aware VAE on the shards.
 
-    A killed training goes on where it stopped.
+    A killed training goes on where it stopped. To train in N processes:
+    torchrun --nproc-per-node N -m ln3d train-vae RECIPE.
     """
     from ln3d.stages import train_vae
 
     loaded, place = open_recipe(recipe, overrides, workspace)
-    show(train_vae.run(loaded, place, talk_of(quiet, verbose), device=device, dry_run=dry_run), as_json)
+    talk = talk_of(quiet, verbose)
+    show(train_vae.run(loaded, place, talk, device=device, dry_run=dry_run, init_from=init_from), as_json)

@@ -26,7 +26,9 @@ from ln3d.generation.sampling import noise_of, sample_standardised
 from ln3d.geometry.cameras import orbit
 from ln3d.models.autoencoder import Autoencoder
 from ln3d.models.dit import Denoiser, build_denoiser
-from ln3d.rendering.fields import Field, triplane_field
+from ln3d.rendering.fields import Field
+from ln3d.rendering.frozen import frozen_field
+from ln3d.rendering.occupancy import occupancy_grid
 from ln3d.rendering.volume import render_images
 
 DEFAULT_MODEL = Path(ln3d.__file__).parent / "pretrained" / "default"
@@ -120,9 +122,12 @@ class Generator:
         return self.autoencoder.decode(latents.to(self.device))
 
     def field(self, planes: Float[Tensor, "n 3 f H W"]) -> Field:
-        """Return the radiance field of feature planes: density per world unit and colour at points (n p 3)."""
+        """Return the radiance field of feature planes: density per world unit and colour at points (n p 3).
+
+        It has no gradients: `ln3d.rendering.frozen`.
+        """
         config = self.recipe.vae.field
-        return triplane_field(planes, self.autoencoder.head, config.density_scale, config.density_shift)
+        return frozen_field(planes, self.autoencoder.head, config.density_scale, config.density_shift)
 
     @torch.no_grad()
     def views(
@@ -132,13 +137,17 @@ class Generator:
         intrinsics: Float[Tensor, "v 3 3"],
         size: int,
     ) -> Float[Tensor, "n v h w 3"]:
-        """Return every latent seen by every camera, `size` pixels a side, in [0, 1] on white, on the CPU."""
+        """Return every latent seen by every camera, `size` pixels a side, in [0, 1] on white, on the CPU.
+
+        Empty space is skipped by an occupancy grid of every object; see `ln3d.rendering.occupancy`.
+        """
         rows = []
         for latent in latents:
             scene = self.field(self.decode(latent[None]))
+            grid = occupancy_grid(scene, 1, device=self.device)
             for pose, lens in zip(camera_to_world, intrinsics, strict=True):
                 pose, lens = pose[None].to(self.device), lens[None].to(self.device)
-                colour, _, _ = render_images(scene, pose, lens, size, self.recipe.vae.renderer)
+                colour, _, _ = render_images(scene, pose, lens, size, self.recipe.vae.renderer, occupancy=grid)
                 rows.append(colour[0].clamp(0, 1).cpu())
         return rearrange(torch.stack(rows), "(n v) h w c -> n v h w c", n=len(latents))
 

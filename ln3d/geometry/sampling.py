@@ -6,6 +6,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _FLOOR = 0.01
+_EVENLY = 0.3
+
+
+class PartGenerator(torch.Generator):
+    """Draws for the objects from `first` on, of a batch of `batch`, the jitter that they have in the whole batch."""
+
+    def __new__(cls, first: int, batch: int, seed: int) -> "PartGenerator":
+        """Return a CPU generator; `seed` as for a plain one."""
+        return super().__new__(cls)
+
+    def __init__(self, first: int, batch: int, seed: int) -> None:
+        self.first, self.batch = first, batch
+        self.manual_seed(seed)
 
 
 def stratified(
@@ -31,9 +44,48 @@ def importance(
     with a `generator`, the middles (2i + 1) / 2 count without. Weights are at least 0, in any unit;
     a ray whose weights are all 0 is sampled uniformly over its cells.
     """
+    quantiles = _bin_shares(edges.shape[:-1], count, edges, generator)
+    return _at_quantiles(edges, weights, quantiles)
+
+
+def equal_bins(
+    edges: Float[Tensor, "*r edges"], weights: Float[Tensor, "*r cells"], count: int
+) -> Float[Tensor, "*r borders"]:
+    """Return the `count` + 1 borders of bins that hold the same share of the `weights` each; see `importance`."""
+    share = torch.arange(1, count, device=edges.device, dtype=edges.dtype) / count
+    inner = _at_quantiles(edges, weights, share.expand(*edges.shape[:-1], count - 1))
+    return torch.cat([edges[..., :1], inner, edges[..., -1:]], dim=-1)
+
+
+def one_per_bin(
+    borders: Float[Tensor, "*r borders"], generator: torch.Generator | None = None
+) -> Float[Tensor, "*r s"]:
+    """Return the middle of every bin, or with a `generator` a uniformly random place in it.
+
+    The middle makes the quadrature over the bins one of second order, however unequal they are.
+    """
+    width = borders.diff(dim=-1)
+    if generator is None:
+        return borders[..., :-1] + width / 2
+    return borders[..., :-1] + width * _uniform(tuple(width.shape), generator, width.dtype).to(width.device)
+
+
+def flattened(stopped: Float[Tensor, "*r s"], even: Float[Tensor, "*r s"]) -> Float[Tensor, "*r s"]:
+    """Return weights to place samples by, from the light that cells stop and an `even` distribution that sums to 1.
+
+    The cube root of the light that a cell or its neighbours stop, and three tenths beside it evenly: the error of the
+    midpoint rule is least where samples are as dense as the cube root of the integrand's curvature.
+    """
+    root = widened(stopped, floor=0.0) ** (1 / 3)
+    return root / root.sum(dim=-1, keepdim=True).clamp(min=1e-3) + _EVENLY * even
+
+
+def _at_quantiles(
+    edges: Float[Tensor, "*r edges"], weights: Float[Tensor, "*r cells"], quantiles: Float[Tensor, "*r s"]
+) -> Float[Tensor, "*r s"]:
     empty = weights.sum(dim=-1, keepdim=True) <= 0
     cumulative = F.pad(torch.where(empty, 1.0, weights).cumsum(dim=-1), (1, 0))
-    quantiles = _bin_shares(edges.shape[:-1], count, edges, generator) * cumulative[..., -1:]
+    quantiles = quantiles * cumulative[..., -1:]
     last_cell = weights.shape[-1] - 1
     cell = (torch.searchsorted(cumulative, quantiles, right=True) - 1).clamp(0, last_cell)
     low, high = cumulative.gather(-1, cell), cumulative.gather(-1, cell + 1)
@@ -42,15 +94,15 @@ def importance(
     return start + share * (end - start)
 
 
-def widened(weights: Float[Tensor, "*r s"]) -> Float[Tensor, "*r s"]:
+def widened(weights: Float[Tensor, "*r s"], floor: float = _FLOOR) -> Float[Tensor, "*r s"]:
     """Return weights that also cover the neighbouring cells and leave none out (Mip-NeRF, eq. 18).
 
-    Each becomes the mean of its two pairwise maxima, plus 0.01: importance samples then bracket a thin
+    Each becomes the mean of its two pairwise maxima, plus the `floor`: importance samples then bracket a thin
     surface, and a few go where the coarse samples saw nothing.
     """
     padded = F.pad(weights, (1, 1))
     left, right = torch.maximum(padded[..., :-2], weights), torch.maximum(weights, padded[..., 2:])
-    return (left + right) / 2 + _FLOOR
+    return (left + right) / 2 + floor
 
 
 def guided(
@@ -81,6 +133,11 @@ def _bin_shares(
     index = torch.arange(count, device=like.device, dtype=like.dtype)
     if generator is None:
         return ((index + 0.5) / count).expand(*shape, count)
-    # Drawn where the generator lives, so that a CPU generator gives the same numbers on every device.
-    jitter = torch.rand((*shape, count), generator=generator, device=generator.device, dtype=like.dtype)
-    return (index + jitter.to(like.device)) / count
+    return (index + _uniform((*shape, count), generator, like.dtype).to(like.device)) / count
+
+
+def _uniform(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+    """Return numbers in [0, 1); a CPU generator gives the same ones whatever the device of the rays."""
+    whole = (generator.batch, *shape[1:]) if isinstance(generator, PartGenerator) else shape
+    numbers = torch.rand(whole, generator=generator, device=generator.device, dtype=dtype)
+    return numbers[generator.first :][: shape[0]] if isinstance(generator, PartGenerator) else numbers

@@ -51,7 +51,8 @@ class Decoder(nn.Module):
     """Latent planes to token planes of width `config.width` and side latent / patch.
 
     Variants: `dit` starts from a learnable embedding and hears the latent through AdaLN only; `vit` starts
-    from the latent; `conv` has no transformer at all.
+    from the latent; `conv` has no transformer at all. Without in-plane and cross-plane attention both, the three
+    planes lie in the channels of one token grid, and a linear layer takes them apart at the end.
     """
 
     def __init__(self, config: DecoderConfig, latent: LatentConfig, checkpointing: bool = False) -> None:
@@ -63,23 +64,29 @@ class Decoder(nn.Module):
             )
         self.config, self.checkpointing = config, checkpointing
         self.side = latent.resolution // config.patch
-        self.embed = nn.Linear(latent.channels * config.patch**2, config.width)
-        grid = sincos_2d(3 * self.side, self.side, config.width)  # the planes stacked one above the other
+        self.stacked = not (config.in_plane_attention or config.cross_plane_attention)
+        self.embed = nn.Linear((3 if self.stacked else 1) * latent.channels * config.patch**2, config.width)
+        rows = self.side if self.stacked else 3 * self.side  # the planes one above the other
+        grid = sincos_2d(rows, self.side, config.width)
         self.position = nn.Parameter(grid)
         depth = 0 if config.variant == "conv" else config.depth
         self.blocks = nn.ModuleList(
             DecoderBlock(config.width, config.heads, self._in_plane(i), config.variant == "dit") for i in range(depth)
         )
         self.norm = nn.LayerNorm(config.width, eps=1e-6)
+        self.unstack = nn.Linear(config.width, 3 * config.width) if self.stacked else None
 
     def _in_plane(self, index: int) -> bool:
+        if self.stacked:
+            return False
         even = index % 2 == 0
         return self.config.in_plane_attention if even else not self.config.cross_plane_attention
 
     def forward(self, latent: Float[Tensor, "b 3 c h w"]) -> Float[Tensor, "b 3 h2 w2 d"]:
         """Return the token planes of a latent."""
         patch = self.config.patch
-        patches = rearrange(latent, "b p c (h r) (w s) -> b (p h w) (r s c)", r=patch, s=patch)
+        tokens = "b (h w) (p r s c)" if self.stacked else "b (p h w) (r s c)"
+        patches = rearrange(latent, f"b p c (h r) (w s) -> {tokens}", r=patch, s=patch)
         condition = self.embed(patches)
         start = repeat(self.position, "l d -> b l d", b=latent.shape[0])
         x = start if self.config.variant == "dit" else start + condition
@@ -90,6 +97,8 @@ class Decoder(nn.Module):
                 x = checkpoint(block, x, condition, use_reentrant=False)
             else:
                 x = block(x, condition)
+        if self.unstack is not None:
+            return rearrange(self.unstack(self.norm(x)), "b (h w) (p d) -> b p h w d", p=3, h=self.side)
         return rearrange(self.norm(x), "b (p h w) d -> b p h w d", p=3, h=self.side)
 
 

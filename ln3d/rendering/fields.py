@@ -30,9 +30,16 @@ def triplane_field(
 
     def field(points: Float[Tensor, "b n 3"]) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b n 3"]]:
         raw = head(sample_planes(planes, points)).float()
-        inside = points.abs().amax(dim=-1) <= 1
-        density = torch.where(inside, density_scale * F.softplus(raw[..., 0] - density_shift), 0)
-        colour = torch.sigmoid(raw[..., 1:]) * _COLOUR_REACH - (_COLOUR_REACH - 1) / 2
-        return density, colour
+        return activated(raw, points, density_scale, density_shift)
 
     return field
+
+
+def activated(
+    raw: Float[Tensor, "b n 4"], points: Float[Tensor, "b n 3"], density_scale: float, density_shift: float
+) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b n 3"]]:
+    """Return density and colour of what a head says of `points`, as `triplane_field` defines them."""
+    inside = points.abs().amax(dim=-1) <= 1
+    density = torch.where(inside, density_scale * F.softplus(raw[..., 0] - density_shift), 0)
+    colour = torch.sigmoid(raw[..., 1:]) * _COLOUR_REACH - (_COLOUR_REACH - 1) / 2
+    return density, colour

@@ -1,6 +1,7 @@
 """`encode`: shards and a VAE in, latents and their statistics out."""
 
 import json
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
 
@@ -18,9 +19,10 @@ from ln3d.data.shards import ShardSet
 from ln3d.errors import ArtifactError
 from ln3d.generation.model import read_autoencoder
 from ln3d.models.autoencoder import Autoencoder
-from ln3d.runtime import choose_device, tune_allocator
+from ln3d.runtime import tune_allocator
 from ln3d.stages.freshness import up_to_date
 from ln3d.talk import Talk
+from ln3d.training.ranks import join
 from ln3d.training.vae_step import encode_object, evaluation_views
 
 _SMALLEST_STD = 1e-4
@@ -31,21 +33,33 @@ def run(
 ) -> dict[str, Any]:
     """Encode every rendered object to the mean and log-variance of its posterior; return what was published.
 
+    Under torchrun every process encodes its share of the objects, and the first one publishes.
     Raises ArtifactError if the VAE was trained on other shards, is damaged, or encodes to non-finite values.
     """
     if dry_run:
         return {"stage": "encode", "writes": str(workspace.path("latents")), "vae": workspace.has("vae")}
     tune_allocator()
-    with workspace.lock("encode"):
-        source, vae = workspace.open("shards"), workspace.open("vae", verify=["weights.safetensors"])
-        _check_lineage(source, vae)
-        mark = fingerprint("latents", source.id, vae.id)
-        done = up_to_date(workspace, "latents", mark)
+    with join(device) as (ranks, chosen), ExitStack() as held:
+        with ranks.together():
+            if ranks.first:
+                held.enter_context(workspace.lock("encode"))
+            source, vae = workspace.open("shards"), workspace.open("vae", verify=["weights.safetensors"])
+            _check_lineage(source, vae)
+            mark = fingerprint("latents", source.id, vae.id)
+            done = up_to_date(workspace, "latents", mark)
         if done is not None:
             talk.say(f"{done.path} is up to date")
             return _summary(done)
-        networks, _ = read_autoencoder(vae, choose_device(device))
-        artifact = _publish(recipe, workspace, source, vae, networks, mark, talk)
+        with ranks.together():
+            shards = ShardSet(source)
+            networks, _ = read_autoencoder(vae, chosen)
+            parameters = _encoded(networks, shards, ranks.share(len(shards.objects)), talk)
+        mean, log_variance = (ranks.joined(rows, len(shards.objects)) for rows in parameters)
+        with ranks.together():
+            if ranks.first:
+                inputs = {"shards": source, "vae": vae}
+                _publish(recipe, workspace, inputs, shards, mean, log_variance, mark)
+        artifact = workspace.open("latents")
     talk.say(f"published {artifact.path}")
     return _summary(artifact)
 
@@ -75,39 +89,36 @@ def _check_lineage(source: Artifact, vae: Artifact) -> None:
 def _publish(
     recipe: Recipe,
     workspace: Workspace,
-    source: Artifact,
-    vae: Artifact,
-    networks: Autoencoder,
+    inputs: dict[str, Artifact],
+    shards: ShardSet,
+    mean: Tensor,
+    log_variance: Tensor,
     mark: str,
-    talk: Talk,
-) -> Artifact:
-    shards = ShardSet(source)
-    mean, log_variance = _encode_all(networks, shards, talk)
+) -> None:
+    if not (mean.isfinite().all() and log_variance.isfinite().all()):
+        raise ArtifactError("the VAE encodes to non-finite latents", "train the VAE again")
     centre, deviation = latent_statistics(mean, log_variance)
     tails = ((mean - centre).abs() > 6 * deviation).float().mean().item()
     details: dict[str, Any] = {"objects": len(mean), "shape": list(mean.shape[1:]), "beyond_six_deviations": tails}
-    inputs = {"shards": source, "vae": vae}
     path = workspace.path("latents")
     with publish(path, "latents", recipe=recipe, inputs=inputs, details=details, fingerprint=mark) as scratch:
         save_tensors(scratch / "latents.safetensors", {"mean": mean, "log_variance": log_variance})
         save_tensors(scratch / "statistics.safetensors", {"mean": centre, "std": deviation})
         (scratch / "objects.json").write_text(json.dumps([asdict(r) for r in shards.objects], indent=1) + "\n")
-    return workspace.open("latents")
 
 
-def _encode_all(networks: Autoencoder, shards: ShardSet, talk: Talk) -> tuple[Tensor, Tensor]:
+def _encoded(networks: Autoencoder, shards: ShardSet, objects: range, talk: Talk) -> tuple[Tensor, Tensor]:
+    """Return the posterior means and log-variances (n 3 c h w) of `objects`, on the CPU."""
     pictures = Pictures(shards)
     inputs, _ = evaluation_views(networks.config, shards.views)
-    means, log_variances = [], []
-    with talk.progress("encode", len(shards.objects)) as progress:
-        for index in range(len(shards.objects)):
+    latent = networks.config.latent
+    shape = (len(objects), 3, latent.channels, latent.resolution, latent.resolution)
+    mean, log_variance = torch.empty(shape), torch.empty(shape)
+    with talk.progress("encode", len(objects)) as progress:
+        for place, index in enumerate(objects):
             posterior = encode_object(networks, pictures, index, inputs)
-            means.append(posterior.mean[0].cpu())
-            log_variances.append(posterior.log_variance[0].cpu())
+            mean[place], log_variance[place] = posterior.mean[0].cpu(), posterior.log_variance[0].cpu()
             progress.advance()
-    mean, log_variance = torch.stack(means), torch.stack(log_variances)
-    if not (mean.isfinite().all() and log_variance.isfinite().all()):
-        raise ArtifactError("the VAE encodes to non-finite latents", "train the VAE again")
     return mean, log_variance
 
 

@@ -1,21 +1,49 @@
 """Whether a stage still has to run."""
 
+from collections.abc import Callable, Mapping
+
+from ln3d.artifacts.manifest import Manifest, fingerprint
 from ln3d.artifacts.opening import Artifact
 from ln3d.artifacts.workspace import Workspace
-from ln3d.errors import ArtifactError
+from ln3d.config.load import recipe_from_dict
+from ln3d.config.recipe import Recipe
+from ln3d.config.training import INDIFFERENT
+from ln3d.errors import ArtifactError, RecipeError
+
+_SECTIONS = {"vae": "vae", "denoiser": "diffusion"}
 
 
-def up_to_date(workspace: Workspace, kind: str, fingerprint: str) -> Artifact | None:
-    """Return the published artifact if it was made with this fingerprint, None if there is none.
+def up_to_date(
+    workspace: Workspace, kind: str, mark: str, mark_of: Callable[[Manifest], str] | None = None
+) -> Artifact | None:
+    """Return the published artifact if its fingerprint is `mark`, None if there is none.
 
-    Raises ArtifactError if there is one made otherwise: nothing is overwritten unasked.
+    `mark_of` works the fingerprint out anew from what a manifest says: an artifact published by an older version is
+    then known by its recipe and inputs. Raises ArtifactError if there is one made otherwise: nothing is overwritten
+    unasked.
     """
     if not workspace.has(kind):
         return None
     artifact = workspace.open(kind)
-    if artifact.manifest.fingerprint == fingerprint:
+    if mark == artifact.manifest.fingerprint or (mark_of is not None and mark == mark_of(artifact.manifest)):
         return artifact
     raise ArtifactError(
         f"{workspace.path(kind)} was made with another recipe or from other inputs",
         f"choose another workspace (-w), or remove {workspace.path(kind)} to make it again",
     )
+
+
+def training_mark(kind: str, recipe: Recipe, inputs: Mapping[str, str]) -> str:
+    """Return the fingerprint of a trained `kind`: what decides its weights, and the ids of its inputs by role."""
+    left_out = {"training": set(INDIFFERENT), "sampler": True}  # the sampler may be chosen afterwards
+    section = getattr(recipe, _SECTIONS[kind]).model_dump(mode="json", exclude=left_out)
+    return fingerprint(kind, section, recipe.seed, dict(inputs))
+
+
+def mark_of_trained(manifest: Manifest) -> str:
+    """Return what `training_mark` says of a published artifact; an empty text where its recipe is not understood."""
+    try:
+        recipe = recipe_from_dict(manifest.recipe)
+    except RecipeError:
+        return ""
+    return training_mark(manifest.kind, recipe, {role: entry.id for role, entry in manifest.inputs.items()})

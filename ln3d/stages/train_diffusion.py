@@ -1,15 +1,16 @@
 """`train-diffusion`: latents in, a denoiser out."""
 
 import shutil
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ln3d.artifacts.manifest import fingerprint
-from ln3d.artifacts.opening import Artifact
+from ln3d.artifacts.opening import Artifact, verify_file
 from ln3d.artifacts.publish import publish
-from ln3d.artifacts.tensors import save_tensors
+from ln3d.artifacts.tensors import load_tensors, save_tensors
 from ln3d.artifacts.workspace import Workspace
 from ln3d.backbones.token_embeddings import open_text_encoder
 from ln3d.config.load import recipe_from_dict
@@ -21,11 +22,14 @@ from ln3d.models.decoder import count_parameters
 from ln3d.models.dit import build_denoiser
 from ln3d.report.curves import loss_curve
 from ln3d.report.sheets import contact_sheet
-from ln3d.runtime import choose_device, tune_allocator
-from ln3d.stages.freshness import up_to_date
+from ln3d.runtime import tune_allocator
+from ln3d.stages.freshness import mark_of_trained, training_mark, up_to_date
+from ln3d.stages.starting_weights import open_start, start_from
 from ln3d.talk import Talk
 from ln3d.training.diffusion_step import DiffusionTask
-from ln3d.training.loop import Trained, train
+from ln3d.training.loop import Trained, keep_sheets, train
+from ln3d.training.optimiser import learning_rate_factors
+from ln3d.training.ranks import join
 
 _SHEET_SAMPLES = 10
 _SHEET_VIEWS = 4
@@ -33,37 +37,64 @@ _SHEET_SIZE = 96
 
 
 def run(
-    recipe: Recipe, workspace: Workspace, talk: Talk, *, device: str = "auto", dry_run: bool = False
+    recipe: Recipe,
+    workspace: Workspace,
+    talk: Talk,
+    *,
+    device: str = "auto",
+    dry_run: bool = False,
+    init_from: Path | None = None,
 ) -> dict[str, Any]:
     """Train stage 2, or go on where a killed run stopped; return what was published.
 
-    With `dry_run` nothing is written and the plan is returned: parameters, tokens, steps, what would be made.
-    Raises RecipeError for what is not built or does not fit the latents, ArtifactError, DivergedError.
+    `init_from` is the artifact (or a workspace or pack that holds it) whose weights are the start; its statistics
+    are kept. Under torchrun all processes train and the first one publishes. With `dry_run` nothing is written and
+    the plan is returned: parameters, tokens, steps, what would be made. Raises RecipeError for what is not built or
+    does not fit the latents, ArtifactError, DivergedError.
     """
     if dry_run:
         return _plan(recipe, workspace)
     tune_allocator()
-    with workspace.lock("train-diffusion"):
-        source, vae = _inputs(workspace)
-        trained_with = recipe.diffusion.model_dump(mode="json", exclude={"sampler"})  # it may be chosen afterwards
-        mark = fingerprint("denoiser", trained_with, recipe.seed, source.id)
-        done = up_to_date(workspace, "denoiser", mark)
+    with join(device) as (ranks, chosen), ExitStack() as held:
+        with ranks.together():
+            if ranks.first:
+                held.enter_context(workspace.lock("train-diffusion"))
+            inputs = _inputs(workspace, init_from)
+            mark = training_mark("denoiser", recipe, {role: artifact.id for role, artifact in inputs.items()})
+            done = up_to_date(workspace, "denoiser", mark, mark_of_trained)
+        partial = workspace.partial("denoiser")
         if done is not None:
-            shutil.rmtree(workspace.partial("denoiser"), ignore_errors=True)  # should a run have been killed just there
-            done = _with_sampler(done, recipe, workspace)
-            talk.say(f"{done.path} is up to date")
-            return _summary(done)
-        task = _task(recipe, LatentSet.read(source))
-        chosen, folder = choose_device(device), workspace.partial("denoiser")
-        training = recipe.diffusion.training
-        trained = train(task, training, folder, fingerprint=mark, device=chosen, talk=talk, title="train-diffusion")
-        artifact = _publish(recipe, workspace, {"latents": source, "vae": vae}, task, trained, mark)
-        shutil.rmtree(folder)
+            with ranks.together():
+                if ranks.first:
+                    shutil.rmtree(partial, ignore_errors=True)  # should a run have been killed just there
+                    _set_sampler(done, recipe)
+            artifact = workspace.open("denoiser", verify=True)
+            talk.say(f"{artifact.path} is up to date")
+            return _summary(artifact)
+        with ranks.together():
+            task = _task(recipe, inputs)
+        trained = train(
+            task,
+            recipe.diffusion.training,
+            partial,
+            fingerprint=mark,
+            device=chosen,
+            talk=talk,
+            title="train-diffusion",
+            ranks=ranks,
+            draw=lambda path: _sheet(recipe, inputs["vae"], task, path),
+        )
+        with ranks.together():
+            if ranks.first:
+                _publish(recipe, workspace, inputs, task, trained, mark)
+                shutil.rmtree(partial)
+        artifact = workspace.open("denoiser")
     talk.say(f"published {artifact.path}")
     return _summary(artifact)
 
 
-def _inputs(workspace: Workspace) -> tuple[Artifact, Artifact]:
+def _inputs(workspace: Workspace, init_from: Path | None) -> dict[str, Artifact]:
+    start = open_start(init_from, "denoiser")
     latents = workspace.open("latents", verify=True)
     vae = workspace.open("vae")
     encoded_by = latents.manifest.inputs.get("vae")
@@ -72,10 +103,14 @@ def _inputs(workspace: Workspace) -> tuple[Artifact, Artifact]:
             f"the latents {latents.path} were not encoded by the VAE {vae.path}",
             f"remove {latents.path} and run: ln3d encode RECIPE -w {workspace.root}",
         )
-    return latents, vae
+    return {"latents": latents, "vae": vae} | ({"start": start} if start is not None else {})
 
 
-def _task(recipe: Recipe, latents: LatentSet) -> DiffusionTask:
+def _task(recipe: Recipe, inputs: dict[str, Artifact]) -> DiffusionTask:
+    latents, start = LatentSet.read(inputs["latents"]), inputs.get("start")
+    if start is not None:  # what it has learned is in these units
+        statistics = load_tensors(verify_file(start, "statistics.safetensors"))
+        latents = replace(latents, statistics=statistics)
     config, latent = recipe.diffusion, recipe.vae.latent
     expected = (3, latent.channels, latent.resolution, latent.resolution)
     if latents.mean.shape[1:] != expected:
@@ -90,12 +125,15 @@ def _task(recipe: Recipe, latents: LatentSet) -> DiffusionTask:
         raise RecipeError("no training object has a caption", "set diffusion.condition.kind=none, or add captions")
     encoder = open_text_encoder(config.condition) if config.condition.kind == "text" else None
     held_out = latents.of_split("validation", "test")
-    return DiffusionTask(latents, train_objects, held_out, config, latent, recipe.seed, encoder)
+    task = DiffusionTask(latents, train_objects, held_out, config, latent, recipe.seed, encoder)
+    start_from(task.networks, start)
+    return task
 
 
 def _plan(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
     with torch.device("meta"):
         denoiser = build_denoiser(recipe.diffusion, recipe.vae.latent)
+    learning_rate_factors(denoiser, recipe.diffusion.training)
     latent, training = recipe.vae.latent, recipe.diffusion.training
     parameters = count_parameters(denoiser)
     return {
@@ -114,7 +152,7 @@ def _plan(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
 
 def _publish(
     recipe: Recipe, workspace: Workspace, inputs: dict[str, Artifact], task: DiffusionTask, trained: Trained, mark: str
-) -> Artifact:
+) -> None:
     task.networks.load_state_dict(trained.weights)
     details = {
         "parameters": count_parameters(task.networks),
@@ -129,7 +167,7 @@ def _publish(
         shutil.copyfile(trained.metrics, scratch / "metrics.jsonl")
         loss_curve(scratch / "metrics.jsonl", scratch / "curve.png")
         _sheet(recipe, inputs["vae"], task, scratch / "contact.png")
-    return workspace.open("denoiser")
+        keep_sheets(trained, scratch)
 
 
 def _sheet(recipe: Recipe, vae: Artifact, task: DiffusionTask, path: Path) -> None:
@@ -148,11 +186,11 @@ def _sheet(recipe: Recipe, vae: Artifact, task: DiffusionTask, path: Path) -> No
     contact_sheet(pictures.numpy(), [prompt or f"seed {i}" for i, prompt in enumerate(prompts)], path)
 
 
-def _with_sampler(done: Artifact, recipe: Recipe, workspace: Workspace) -> Artifact:
-    """Return the denoiser with the recipe's way of sampling, published anew where that has changed."""
+def _set_sampler(done: Artifact, recipe: Recipe) -> None:
+    """Publish the denoiser anew with the recipe's way of sampling, where that has changed."""
     stored = recipe_from_dict(done.manifest.recipe)
     if stored.diffusion.sampler == recipe.diffusion.sampler:
-        return done
+        return
     diffusion = stored.diffusion.model_copy(update={"sampler": recipe.diffusion.sampler})
     changed, said = stored.model_copy(update={"diffusion": diffusion}), done.manifest
     with publish(
@@ -165,8 +203,8 @@ def _with_sampler(done: Artifact, recipe: Recipe, workspace: Workspace) -> Artif
         replace=True,
     ) as scratch:
         for name in said.files:
+            (scratch / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(done.file(name), scratch / name)
-    return workspace.open("denoiser", verify=True)
 
 
 def _summary(artifact: Artifact) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """`train-vae`: shards in, a 3D-aware VAE out."""
 
 import shutil
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from ln3d.artifacts.manifest import fingerprint
 from ln3d.artifacts.opening import Artifact
 from ln3d.artifacts.publish import publish
 from ln3d.artifacts.tensors import save_tensors
@@ -21,53 +23,93 @@ from ln3d.models.autoencoder import Autoencoder
 from ln3d.models.decoder import count_parameters
 from ln3d.report.curves import loss_curve
 from ln3d.report.sheets import contact_sheet
-from ln3d.runtime import choose_device, tune_allocator
-from ln3d.stages.freshness import up_to_date
+from ln3d.runtime import tune_allocator
+from ln3d.stages.estimate import estimate
+from ln3d.stages.freshness import mark_of_trained, training_mark, up_to_date
+from ln3d.stages.starting_weights import open_start, start_from
 from ln3d.talk import Talk
-from ln3d.training.loop import Trained, train
+from ln3d.training.density_offset import calibrate_density
+from ln3d.training.loop import Trained, keep_sheets, train
+from ln3d.training.optimiser import learning_rate_factors
+from ln3d.training.ranks import join
 from ln3d.training.vae_step import VaeTask, check_losses, encode_object, evaluation_views, radiance, reconstruct
 
 _SHEET_OBJECTS = 12
 _ISO_OBJECTS = 12
+_CALIBRATION_OBJECTS = 24
 _ISO_RAYS = 256
 _ISO_REACH, _ISO_STEPS = 0.15, 61  # world units to either side of the true surface
 
 
 def run(
-    recipe: Recipe, workspace: Workspace, talk: Talk, *, device: str = "auto", dry_run: bool = False
+    recipe: Recipe,
+    workspace: Workspace,
+    talk: Talk,
+    *,
+    device: str = "auto",
+    dry_run: bool = False,
+    init_from: Path | None = None,
 ) -> dict[str, Any]:
     """Train stage 1, or go on where a killed run stopped; return what was published.
 
-    With `dry_run` nothing is written and the plan is returned: parameters, steps, what would be made. Raises
-    RecipeError, ArtifactError, DivergedError.
+    `init_from` is the artifact (or a workspace or pack that holds it) whose weights are the start. Under torchrun all
+    processes train and the first one publishes. With `dry_run` nothing is written and the plan is returned:
+    parameters, steps, what would be made. Raises RecipeError, ArtifactError, DivergedError.
     """
     check_losses(recipe.vae)
     if dry_run:
         return _plan(recipe, workspace)
     tune_allocator()
-    with workspace.lock("train-vae"):
-        source = workspace.open("shards")
-        mark = fingerprint("vae", recipe.vae.model_dump(mode="json"), recipe.seed, source.id)
-        done = up_to_date(workspace, "vae", mark)
+    with join(device) as (ranks, chosen), ExitStack() as held:
+        with ranks.together():
+            if ranks.first:
+                held.enter_context(workspace.lock("train-vae"))
+            inputs = _inputs(workspace, init_from)
+            mark = training_mark("vae", recipe, {role: artifact.id for role, artifact in inputs.items()})
+            done = up_to_date(workspace, "vae", mark, mark_of_trained)
+        partial = workspace.partial("vae")
         if done is not None:
-            shutil.rmtree(workspace.partial("vae"), ignore_errors=True)  # should the run have been killed just there
+            if ranks.first:
+                shutil.rmtree(partial, ignore_errors=True)  # should the run have been killed just there
             talk.say(f"{done.path} is up to date")
             return _summary(done)
-        shards = ShardSet(source)
-        task = VaeTask(shards, _split(shards, "train"), _split(shards, "validation"), recipe.vae, recipe.seed)
+        with ranks.together():
+            task = _task(recipe, inputs)
         trained = train(
             task,
             recipe.vae.training,
-            workspace.partial("vae"),
+            partial,
             fingerprint=mark,
-            device=choose_device(device),
+            device=chosen,
             talk=talk,
             title="train-vae",
+            ranks=ranks,
+            draw=lambda path: _sheet(task.networks, task, path),
         )
-        artifact = _publish(recipe, workspace, source, task, trained, mark)
-        shutil.rmtree(workspace.partial("vae"))
+        with ranks.together():
+            if ranks.first:
+                _publish(recipe, workspace, inputs, task, trained, mark)
+                shutil.rmtree(partial)
+        artifact = workspace.open("vae")
     talk.say(f"published {artifact.path}")
     return _summary(artifact)
+
+
+def _inputs(workspace: Workspace, init_from: Path | None) -> dict[str, Artifact]:
+    start = open_start(init_from, "vae")
+    return {"shards": workspace.open("shards")} | ({"start": start} if start is not None else {})
+
+
+def _task(recipe: Recipe, inputs: dict[str, Artifact]) -> VaeTask:
+    shards = ShardSet(inputs["shards"])
+    task = VaeTask(shards, _split(shards, "train"), _split(shards, "validation"), recipe.vae, recipe.seed)
+    start_from(task.networks, inputs.get("start"))
+    return task
+
+
+def _spread(objects: Sequence[int], count: int) -> Sequence[int]:
+    """Return at most `count` of the objects, from all over the list."""
+    return objects[:: max(1, len(objects) // count)][:count]
 
 
 def _split(shards: ShardSet, split: str) -> list[int]:
@@ -80,6 +122,7 @@ def _split(shards: ShardSet, split: str) -> list[int]:
 def _plan(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
     with torch.device("meta"):
         networks = Autoencoder(recipe.vae)
+    learning_rate_factors(networks, recipe.vae.training)
     parts = {name: count_parameters(part) for name, part in networks.named_children()}
     return {
         "stage": "train-vae",
@@ -93,38 +136,41 @@ def _plan(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         "training_bytes": 16 * count_parameters(networks),
         "steps": recipe.vae.training.steps,
         "batch": recipe.vae.training.batch,
+        "estimate": estimate(recipe),
     }
 
 
 def _publish(
-    recipe: Recipe, workspace: Workspace, source: Artifact, task: VaeTask, trained: Trained, mark: str
-) -> Artifact:
+    recipe: Recipe, workspace: Workspace, inputs: dict[str, Artifact], task: VaeTask, trained: Trained, mark: str
+) -> None:
     networks = task.networks
     networks.load_state_dict(trained.weights)
     networks.eval()
+    offset = calibrate_density(networks, task.batch.pictures, _spread(task.train, _CALIBRATION_OBJECTS))
     details = {
         "parameters": count_parameters(networks),
         "steps": recipe.vae.training.steps,
+        "density_offset": offset,
         "iso": _choose_iso(networks, task),
         "figures": trained.figures,
     }
     path = workspace.path("vae")
-    with publish(path, "vae", recipe=recipe, inputs={"shards": source}, details=details, fingerprint=mark) as scratch:
-        save_tensors(scratch / "weights.safetensors", trained.weights)
+    with publish(path, "vae", recipe=recipe, inputs=inputs, details=details, fingerprint=mark) as scratch:
+        save_tensors(scratch / "weights.safetensors", {name: networks.state_dict()[name] for name in trained.weights})
         shutil.copyfile(trained.metrics, scratch / "metrics.jsonl")
         loss_curve(scratch / "metrics.jsonl", scratch / "curve.png")
         _sheet(networks, task, scratch / "contact.png")
-    return workspace.open("vae")
+        keep_sheets(trained, scratch)
 
 
-def _sheet(networks: Autoencoder, task: VaeTask, path: Any) -> None:
+def _sheet(networks: Autoencoder, task: VaeTask, path: Path) -> None:
     """Draw truth and reconstruction of held-out views, side by side, of training and held-out objects."""
     pictures = task.batch.pictures
     inputs, targets = evaluation_views(networks.config, task.shards.views)
     held_out = [i for i, record in enumerate(task.shards.objects) if record.split != "train"]
     rows, labels = [], []
     for objects in (task.train, held_out):
-        for index in objects[:: max(1, len(objects) // (_SHEET_OBJECTS // 2))][: _SHEET_OBJECTS // 2]:
+        for index in _spread(objects, _SHEET_OBJECTS // 2):
             truth, _, _ = pictures.stack(index, targets[:2], None)
             colour, _, _ = reconstruct(networks, pictures, index, inputs, targets[:2])
             rows.append([image for pair in zip(truth, colour.cpu().numpy(), strict=True) for image in pair])
@@ -138,7 +184,7 @@ def _choose_iso(networks: Autoencoder, task: VaeTask) -> float:
     """Return the density level whose surface lies, on average, where the data's depth says it is."""
     inputs, targets = evaluation_views(networks.config, task.shards.views)
     pictures = task.batch.pictures
-    objects = list(task.train[:: max(1, len(task.train) // _ISO_OBJECTS)])[:_ISO_OBJECTS]
+    objects = _spread(task.train, _ISO_OBJECTS)
     offsets = np.linspace(-_ISO_REACH, _ISO_REACH, _ISO_STEPS, dtype=np.float32)
     profiles = [_profiles(networks, pictures, index, inputs, targets[0], offsets) for index in objects]
     return float(iso_from_profiles(np.concatenate(profiles), offsets))
@@ -149,6 +195,8 @@ def _profiles(
 ) -> np.ndarray:
     device = next(networks.parameters()).device
     _, _, depth = pictures.stack(index, [target], None)
+    if "depth" in pictures.shards.objects[index].lacks:
+        depth = _own_depth(networks, pictures, index, inputs, target)
     origins, directions = (r[0] for r in image_rays(*pictures.cameras(index, [target]), pictures.shards.resolution))
     surface = torch.from_numpy(depth.reshape(-1))
     hit = torch.nonzero(surface > 0)[:, 0]
@@ -160,6 +208,12 @@ def _profiles(
     field = radiance(networks, networks.decode(encode_object(networks, pictures, index, inputs).mean))
     density, _ = field(points.reshape(1, -1, 3).to(device))
     return density.reshape(len(hit), len(offsets)).cpu().numpy()
+
+
+def _own_depth(networks: Autoencoder, pictures: Pictures, index: int, inputs: list[int], target: int) -> np.ndarray:
+    """Return the depth (1, h, w) that the networks render: imported pictures may have none."""
+    _, alpha, depth = reconstruct(networks, pictures, index, inputs, [target])
+    return torch.where(alpha > 0.5, depth, torch.zeros_like(depth)).cpu().numpy()
 
 
 def _summary(artifact: Artifact) -> dict[str, Any]:

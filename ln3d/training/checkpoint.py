@@ -26,7 +26,8 @@ class State:
     networks: nn.Module
     ema: Ema
     optimiser: torch.optim.Optimizer
-    metrics: Path
+    metrics: Path | None
+    """The file that metrics are written to; None in all processes but the first."""
     step: int = 0
     retries: int = 0
 
@@ -41,7 +42,8 @@ def save(state: State, folder: Path, fingerprint: str) -> None:
         save_tensors(scratch / "weights.safetensors", state.networks.state_dict())
         save_tensors(scratch / "ema.safetensors", state.ema.weights)
         save_tensors(scratch / "optimiser.safetensors", optimiser_tensors(state.optimiser, state.networks))
-        shutil.copyfile(state.metrics, scratch / "metrics.jsonl")
+        if state.metrics is not None:
+            shutil.copyfile(state.metrics, scratch / "metrics.jsonl")
     for old in _sealed(folder)[:-_KEPT]:
         shutil.rmtree(old)
 
@@ -63,7 +65,8 @@ def restore(state: State, folder: Path, fingerprint: str) -> bool:
     load_into(state.networks, load_tensors(checkpoint.file("weights.safetensors")), what)
     state.ema.load(load_tensors(checkpoint.file("ema.safetensors")))
     load_optimiser(state.optimiser, state.networks, load_tensors(checkpoint.file("optimiser.safetensors")))
-    shutil.copyfile(checkpoint.file("metrics.jsonl"), state.metrics)
+    if state.metrics is not None:
+        shutil.copyfile(checkpoint.file("metrics.jsonl"), state.metrics)
     state.step, state.retries = checkpoint.manifest.details["step"], checkpoint.manifest.details["retries"]
     return True
 

@@ -15,6 +15,7 @@ from ln3d.diffusion import flow
 from ln3d.models.dit import Denoiser, build_denoiser
 from ln3d.seeding import key_seed
 from ln3d.training.diffusion_batches import DiffusionBatches
+from ln3d.training.parts import WHOLE, Part
 
 _VALIDATED = 128  # samples, in parts of this many:
 _PART = 32
@@ -34,6 +35,7 @@ class DiffusionTask:
     """The frozen text encoder; None for an unconditional model."""
     networks: Denoiser = field(init=False)
     batch: DiffusionBatches = field(init=False)
+    weighted = False
 
     def __post_init__(self) -> None:
         """Build the networks, from the seed alone. Raises RecipeError for what is not built."""
@@ -42,8 +44,8 @@ class DiffusionTask:
             self.networks = build_denoiser(self.config, self.latent)
         self.batch = self._batches(self.train)
 
-    def loss(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the mean loss of a batch; there are no further figures."""
+    def loss(self, batch: dict[str, Tensor], step: int, part: Part = WHOLE) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the mean loss of a batch, or of a part of one; there are no further figures."""
         return flow_losses(self.networks, batch).mean(), {}
 
     @torch.no_grad()

@@ -1,32 +1,38 @@
 """The training loop: the only one."""
 
-import json
 import math
-import os
-import signal
+import shutil
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ln3d.config.training import TrainingConfig
 from ln3d.data.loader import batches
-from ln3d.errors import DivergedError, RecipeError
+from ln3d.errors import ArtifactError, DivergedError
 from ln3d.models.ema import Ema
 from ln3d.runtime import tune_allocator
 from ln3d.talk import Progress, Talk
 from ln3d.training import checkpoint
 from ln3d.training.checkpoint import State
+from ln3d.training.gradients import batch_gradient
+from ln3d.training.log import Log
 from ln3d.training.optimiser import build_optimiser, learning_rate, set_learning_rate
+from ln3d.training.parts import Part, own_parts
+from ln3d.training.ranks import ALONE, Ranks
+from ln3d.training.stopping import Stop, leave, stop_signals
+from ln3d.training.trackers import check_trackers, open_trackers
 
 _MOST_RETRIES = 3
+
+Seen = TypeVar("Seen")
+Draw = Callable[[Path], None]
+"""Draws a contact sheet of the networks as they are to a file."""
 
 
 class Task(Protocol):
@@ -36,11 +42,18 @@ class Task(Protocol):
     def networks(self) -> nn.Module:
         """What is trained."""
 
-    def batch(self, step: int, retries: int, samples: range) -> dict[str, Tensor]:
-        """Return the part `samples` of the batch of `step`: a pure function of its arguments and the seed."""
+    @property
+    def weighted(self) -> bool:
+        """Whether its loss asks for `Part.denominator`."""
 
-    def loss(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss and the figures worth logging."""
+    def batch(self, step: int, retries: int, samples: range) -> dict[str, Tensor]:
+        """Return the part `samples` of the batch of `step`: a pure function of its arguments and the seed.
+
+        The samples are the first axis of every tensor.
+        """
+
+    def loss(self, batch: dict[str, Tensor], step: int, part: Part) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss and the figures worth logging, which are means like it, of a part of a batch."""
 
     def validate(self) -> dict[str, float]:
         """Return figures of the networks on data that is not trained on."""
@@ -54,164 +67,203 @@ class Trained:
     metrics: Path
     steps: int
     figures: dict[str, float] = field(default_factory=dict)
+    """Of the last validation; empty in all processes but the first."""
 
 
-class _Step(nn.Module):
-    """A forward pass is a loss, so that autocast and data parallelism wrap the whole of it."""
+def keep_sheets(trained: Trained, folder: Path) -> None:
+    """Copy the contact sheets drawn on the way, if any, to `folder`/sheets."""
+    sheets = trained.metrics.parent / "sheets"
+    if sheets.is_dir():
+        shutil.copytree(sheets, folder / "sheets")
 
-    def __init__(self, task: Task, device: str, bf16: bool) -> None:
-        super().__init__()
-        self.networks, self.task, self.device, self.bf16 = task.networks, task, device, bf16
 
-    def forward(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
-            return self.task.loss(batch, step)
+@dataclass
+class _Run:
+    """What a training has in hand from its first step to its last."""
+
+    task: Task
+    config: TrainingConfig
+    folder: Path
+    fingerprint: str
+    device: torch.device
+    talk: Talk
+    ranks: Ranks
+    parts: list[range]
+    state: State
+    draw: Draw | None
 
 
 def train(
-    task: Task, config: TrainingConfig, folder: Path, *, fingerprint: str, device: torch.device, talk: Talk, title: str
+    task: Task,
+    config: TrainingConfig,
+    folder: Path,
+    *,
+    fingerprint: str,
+    device: torch.device,
+    talk: Talk,
+    title: str,
+    ranks: Ranks = ALONE,
+    draw: Draw | None = None,
 ) -> Trained:
     """Train `task` for config.steps steps, from the newest checkpoint in `folder` if there is one.
 
     Killed and started again it ends with the same bits: every random choice is keyed on the step. A
     non-finite loss goes back to the last checkpoint and draws other batches; the third time is a DivergedError.
-    SIGTERM and Ctrl-C seal a checkpoint and leave. RecipeError when started as one of several processes.
+    SIGTERM and Ctrl-C seal a checkpoint and leave. With several `ranks` each works on its part of every batch, the
+    outcome is that of one up to rounding, and only the first writes. `draw` makes the contact sheets of
+    config.sheet_every, in `folder`/sheets. RecipeError for a batch that cannot be divided among the ranks, for
+    unknown sub-networks and for trackers that are not installed.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise RecipeError("training in several processes is not built yet", "start one process, without torchrun")
     tune_allocator()
-    folder.mkdir(parents=True, exist_ok=True)
     networks = task.networks.to(device).train()
-    state = State(
-        networks, Ema(networks, config.ema), build_optimiser(networks, config), metrics=folder / "metrics.jsonl"
-    )
-    state.metrics.write_text("")
-    if checkpoint.restore(state, folder, fingerprint):
+    metrics = folder / "metrics.jsonl"
+    with ranks.together():
+        parts = own_parts(config, ranks)
+        check_trackers(config.trackers)
+        optimiser = build_optimiser(networks, config)
+        if ranks.first:
+            folder.mkdir(parents=True, exist_ok=True)
+            metrics.write_text("")
+    state = State(networks, Ema(networks, config.ema), optimiser, metrics if ranks.first else None)
+    run = _Run(task, config, folder, fingerprint, device, talk, ranks, parts, state, draw)
+    if _restore(run):
         talk.say(f"{title}: resumed at step {state.step}")
     else:
-        checkpoint.save(state, folder, fingerprint)
+        _seal(run)
     first = state.step
-    # Accelerate keeps one precision per process, and a process may train more than once: autocast is ours.
-    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no")
-    step = accelerator.prepare_model(_Step(task, device.type, config.precision == "bf16"))
-    with talk.progress(title, config.steps, first) as progress, _stop_signals() as stop:
+    with ExitStack() as open_things:
+        progress = open_things.enter_context(talk.progress(title, config.steps, first))
+        names = config.trackers if ranks.first else ()
+        log = Log(state.metrics, open_things.enter_context(open_trackers(names, title, folder.parent / "logs")))
+        stop = open_things.enter_context(stop_signals(insist=ranks.count == 1))
         while state.step < config.steps:
             try:
-                _run(task, step, state, config, folder, fingerprint, accelerator, progress, stop)
+                _take_steps(run, log, progress, stop)
             except FloatingPointError as error:
-                _roll_back(state, folder, fingerprint, talk, str(error))
+                _roll_back(run, str(error))
                 progress.done = state.step
-    figures = _validated(task, state)
-    return Trained(state.ema.copy_to(networks), state.metrics, state.step - first, figures)
+    with ranks.together():
+        figures = _validated(run) if ranks.first else {}
+    return Trained(state.ema.copy_to(networks), metrics, state.step - first, figures)
 
 
-def _run(
-    task: Task,
-    step: nn.Module,
-    state: State,
-    config: TrainingConfig,
-    folder: Path,
-    fingerprint: str,
-    accelerator: Accelerator,
-    progress: Progress,
-    stop: "_Stop",
-) -> None:
+def _take_steps(run: _Run, log: Log, progress: Progress, stop: Stop) -> None:
     """Take steps until the end, a signal, or a non-finite loss (FloatingPointError)."""
+    state, config = run.state, run.config
     started, waited = time.monotonic(), 0.0
     steps = range(state.step, config.steps)
-    source = batches(task.batch, steps, state.retries, range(config.batch), config.workers)
+    samples = range(run.parts[0].start, run.parts[-1].stop)
+    source = batches(run.task.batch, steps, state.retries, samples, config.workers)
     with closing(source):  # whatever happens, the loader's processes leave
         for _ in steps:
             before = time.monotonic()
-            batch = {name: value.to(accelerator.device, non_blocking=True) for name, value in next(source).items()}
+            with run.ranks.together():
+                batch = {name: value.to(run.device, non_blocking=True) for name, value in next(source).items()}
             waited += time.monotonic() - before
-            loss, figures = _optimise(step, batch, state, config, accelerator)
+            loss, figures = _optimise(run, batch)
             state.step += 1
             if state.step % config.log_every == 0 or state.step == config.steps:
-                _log(state, loss, figures, seconds=time.monotonic() - started, waited=waited)
+                log.step(state.step, loss, figures, seconds=time.monotonic() - started, waited=waited)
             progress.advance(1, loss=loss)
-            if state.step % config.validate_every == 0:
-                _log_validation(state, _validated(task, state))
-            if state.step % config.checkpoint_every == 0 or state.step == config.steps or stop.signal:
-                checkpoint.save(state, folder, fingerprint)
-            if stop.signal:
-                raise KeyboardInterrupt if stop.signal == signal.SIGINT else SystemExit(128 + stop.signal)
+            _look(run, log)
+            stopped = run.ranks.most(stop.signal)
+            if state.step % config.checkpoint_every == 0 or state.step == config.steps or stopped:
+                _seal(run)
+            if stopped:
+                leave(stopped)
 
 
-def _optimise(
-    step: nn.Module, batch: dict[str, Tensor], state: State, config: TrainingConfig, accelerator: Accelerator
-) -> tuple[float, dict[str, Tensor]]:
+def _optimise(run: _Run, batch: dict[str, Tensor]) -> tuple[float, dict[str, Tensor]]:
+    state, config, task = run.state, run.config, run.task
+
+    def loss_of(samples: dict[str, Tensor], part: Part) -> tuple[Tensor, dict[str, Tensor]]:
+        with torch.autocast(run.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            return task.loss(samples, state.step, part)
+
     set_learning_rate(state.optimiser, learning_rate(state.step, config))
-    loss, figures = step(batch, state.step)
     state.optimiser.zero_grad(set_to_none=True)
-    accelerator.backward(loss)
-    norm = accelerator.clip_grad_norm_(state.networks.parameters(), config.gradient_clip)
-    value = float(loss.detach())
-    if not math.isfinite(value) or not math.isfinite(float(norm)):
+    loss, figures = batch_gradient(loss_of, batch, run.parts, run.ranks, state.networks, counted=task.weighted)
+    norm = nn.utils.clip_grad_norm_(state.networks.parameters(), config.gradient_clip)
+    if not math.isfinite(loss) or not math.isfinite(float(norm)):
         raise FloatingPointError(f"the loss or its gradient was not finite at step {state.step}")
     state.optimiser.step()
     state.ema.update(state.networks, state.step)
-    return value, figures | {"gradient": norm}
+    return loss, figures | {"gradient": norm}
 
 
-def _roll_back(state: State, folder: Path, fingerprint: str, talk: Talk, reason: str) -> None:
+def _look(run: _Run, log: Log) -> None:
+    """Validate and draw, at the steps at which the recipe wants to see where the training is."""
+    step, config = run.state.step, run.config
+    validates = step % config.validate_every == 0
+    draws = run.draw is not None and config.sheet_every > 0 and step % config.sheet_every == 0
+    if not (validates or draws):
+        return
+    with run.ranks.together():
+        if run.ranks.first and validates:
+            log.validation(step, _validated(run))
+        if run.ranks.first and draws:
+            _draw_sheet(run)
+
+
+def _restore(run: _Run) -> bool:
+    state, ranks = run.state, run.ranks
+    with ranks.together():
+        found = checkpoint.restore(state, run.folder, run.fingerprint)
+    newest = ranks.most(state.step)
+    with ranks.together():
+        if state.step != newest:
+            raise ArtifactError(
+                f"process {ranks.index} does not find the checkpoint of step {newest} that another one has found",
+                "put the workspace where all processes can read it",
+            )
+    return found
+
+
+def _seal(run: _Run) -> None:
+    with run.ranks.together():
+        if run.ranks.first:
+            checkpoint.save(run.state, run.folder, run.fingerprint)
+
+
+def _roll_back(run: _Run, reason: str) -> None:
+    state = run.state
     retries = state.retries + 1
-    if retries >= _MOST_RETRIES:
-        raise DivergedError(f"{reason}, for the third time", "lower the learning rate or set training.precision=fp32")
-    checkpoint.restore(state, folder, fingerprint)
+    with run.ranks.together():
+        if retries >= _MOST_RETRIES:
+            raise DivergedError(
+                f"{reason}, for the third time", "lower the learning rate or set training.precision=fp32"
+            )
+    _restore(run)
     state.retries = retries
-    checkpoint.save(state, folder, fingerprint)  # with the new count, should we be killed
-    talk.warn(f"{reason}; back to step {state.step} with other batches")
+    _seal(run)  # with the new count, should we be killed
+    if run.ranks.first:
+        run.talk.warn(f"{reason}; back to step {state.step} with other batches")
 
 
-def _validated(task: Task, state: State) -> dict[str, float]:
+def _validated(run: _Run) -> dict[str, float]:
     """Return the task's validation figures with the averaged weights in place."""
+    return _with_average(run.state, run.task.validate)
+
+
+def _draw_sheet(run: _Run) -> None:
+    """Draw a contact sheet with the averaged weights in place."""
+    draw = run.draw
+    if draw is None:
+        return
+    sheet = run.folder / "sheets" / f"step-{run.state.step:07d}.png"
+    sheet.parent.mkdir(exist_ok=True)
+    _with_average(run.state, lambda: draw(sheet))
+
+
+def _with_average(state: State, look: Callable[[], Seen]) -> Seen:
     networks = state.networks
     trained = {name: p.detach().clone() for name, p in networks.named_parameters()}
     with torch.no_grad():
         for name, parameter in networks.named_parameters():
             parameter.copy_(state.ema.weights[name])
         networks.eval()
-        figures = task.validate()
+        seen = look()
         networks.train()
         for name, parameter in networks.named_parameters():
             parameter.copy_(trained[name])
-    return figures
-
-
-def _log(state: State, loss: float, figures: dict[str, Tensor], *, seconds: float, waited: float) -> None:
-    values = {name: float(value) for name, value in figures.items()}
-    _append(state, {"step": state.step, "loss": loss} | values | {"seconds": seconds, "loader_seconds": waited})
-
-
-def _log_validation(state: State, figures: dict[str, float]) -> None:
-    _append(state, {"step": state.step} | {f"validation/{name}": value for name, value in figures.items()})
-
-
-def _append(state: State, line: dict[str, float]) -> None:
-    with open(state.metrics, "a", encoding="utf-8") as file:
-        file.write(json.dumps({k: v if isinstance(v, int) else float(f"{v:.6g}") for k, v in line.items()}) + "\n")
-
-
-@dataclass
-class _Stop:
-    signal: int = 0
-
-
-@contextmanager
-def _stop_signals() -> Iterator[_Stop]:
-    """Note SIGTERM and Ctrl-C instead of dying; a second one acts at once."""
-    stop = _Stop()
-    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        stop.signal = number
-        signal.signal(number, previous[signal.Signals(number)] or signal.SIG_DFL)
-
-    try:
-        for number in previous:
-            signal.signal(number, note)
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler or signal.SIG_DFL)
+    return seen

@@ -1,14 +1,17 @@
 """One step of stage 1: encode, sample, decode, render the chosen rays, compare."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from einops import rearrange
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from ln3d.config.vae import VaeConfig
+from ln3d.backbones.perceptual import Lpips, load_lpips
+from ln3d.config.vae import SupervisionConfig, VaeConfig
 from ln3d.data.batches import VaeBatches, input_views
 from ln3d.data.pictures import Pictures
 from ln3d.data.shards import ShardSet
@@ -18,82 +21,124 @@ from ln3d.losses.reconstruction import (
     colour_loss,
     depth_loss,
     psnr_of,
+    scale_invariant_depth_loss,
     surface_colour_loss,
 )
+from ln3d.losses.smoothness import normal_smoothness
 from ln3d.models.autoencoder import Autoencoder
 from ln3d.models.posterior import Posterior
 from ln3d.models.views import Views
 from ln3d.rendering.fields import Field, triplane_field
 from ln3d.rendering.volume import Rendered, render_images, render_rays
 from ln3d.seeding import generator
+from ln3d.training.parts import WHOLE, Part
 
 _VALIDATED = 4  # objects of each split looked at during training
 
 
 @dataclass
 class VaeTask:
-    """Stage 1 as the loop sees it; `train` and `validation` are indices into the shards."""
+    """Stage 1 as the loop sees it; `train` and `validation` are indices into the shards.
+
+    `perceptual` is the network of the perceptual loss, a distance of pictures (b 3 h w) in [0, 1] each from its
+    own reference; where it is not given and the recipe asks for it, it is LPIPS.
+    """
 
     shards: ShardSet
     train: Sequence[int]
     validation: Sequence[int]
     config: VaeConfig
     seed: int
+    perceptual: nn.Module | None = None
     networks: Autoencoder = field(init=False)
+    weighted = True
 
     def __post_init__(self) -> None:
-        """Build the networks, from the seed alone. Raises RecipeError for what is not built."""
+        """Build the networks, from the seed alone.
+
+        Raises RecipeError for what is not built and for crops that are too large, or too small for LPIPS, WeightsError
+        where those of LPIPS are missing.
+        """
         check_losses(self.config)
+        side = picture_side(self.config.supervision, self.shards.resolution)
+        if self.config.losses.lpips > 0 and self.perceptual is None:
+            self.perceptual = _lpips(self.config.losses.lpips_net, side)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             self.networks = Autoencoder(self.config)
         self.batch = VaeBatches(self.shards, self.train, self.config, self.seed)
 
-    def loss(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the weighted sum of the stage-1 losses and each of them unweighted."""
+    def loss(self, batch: dict[str, Tensor], step: int, part: Part = WHOLE) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the weighted sum of the stage-1 losses of a batch, or part of one, and each of them unweighted."""
         posterior = self.networks.encode(views_of(batch))
-        latent = posterior.sample(self._noise(posterior, step, "posterior"))
+        latent = posterior.sample(self._noise(posterior, step, part.first, "posterior"))
         density = radiance(self.networks, self.networks.decode(latent))
         rendered = render_rays(
             density,
             batch["origins"],
             batch["directions"],
             self.config.renderer,
-            generator=generator(self.seed, step, "jitter"),
-            depth_hint=batch["depth"] if self.config.renderer.guided_fine else None,
+            generator=part.generator(self.seed, step, "jitter", samples=len(batch["origins"])),
+            depth_hint=batch["hint"] if self.config.renderer.guided_fine else None,
         )
-        terms = self._terms(rendered, density, batch, posterior)
+        terms = self._terms(rendered, density, batch, posterior, part)
         weights = self._weights(step)
         total = torch.stack([weights[name] * term for name, term in terms.items() if weights[name] > 0]).sum()
         return total, {name: term.detach() for name, term in terms.items()}
 
     def _terms(
-        self, rendered: Rendered, field: Field, batch: dict[str, Tensor], posterior: Posterior
+        self, rendered: Rendered, field: Field, batch: dict[str, Tensor], posterior: Posterior, part: Part
     ) -> dict[str, Tensor]:
         losses = self.config.losses
         weights = (losses.l1, losses.l2, losses.chroma)
         terms = {
             "colour": colour_loss(rendered.colour, batch["colour"], *weights),
             "alpha": (rendered.alpha - batch["alpha"]).abs().mean(),
-            "depth": depth_loss(rendered.depth, batch["depth"], rendered.alpha),
+            "depth": self._depth_error(rendered, batch["depth"], part),
             "kl": kl_divergence(posterior.mean, posterior.log_variance),
         }
         if losses.surface > 0:
             points = batch["origins"] + batch["depth"][..., None] * batch["directions"]
             solid = ((batch["depth"] > 0) & (batch["alpha"] > 0.99)).float()
-            terms["surface"] = surface_colour_loss(field(points)[1], batch["colour"], solid, *weights)
+            terms["surface"] = surface_colour_loss(
+                field(points)[1], batch["colour"], solid, *weights, part.denominator("surface")
+            )
+        if self.config.supervision.kind != "rays":
+            terms.update(self._picture_terms(rendered, batch, part))
+        return terms
+
+    def _depth_error(self, rendered: Rendered, truth: Float[Tensor, "b r"], part: Part) -> Tensor:
+        losses = self.config.losses
+        if losses.depth_kind == "absolute":
+            return depth_loss(rendered.depth, truth, rendered.alpha, part.denominator("depth"))
+        return scale_invariant_depth_loss(rendered.depth, truth, rendered.alpha, losses.depth_invariance)
+
+    def _picture_terms(self, rendered: Rendered, batch: dict[str, Tensor], part: Part) -> dict[str, Tensor]:
+        """Return the losses that compare neighbouring pixels, those of them that have a weight."""
+        losses, supervision = self.config.losses, self.config.supervision
+        truth = pictures_of(batch["colour"], supervision)
+        terms: dict[str, Tensor] = {}
+        if losses.smoothness > 0:
+            points = batch["origins"] + rendered.depth[..., None] * batch["directions"]
+            alpha = pictures_of(rendered.alpha[..., None], supervision)[:, 0]
+            terms["smoothness"] = normal_smoothness(
+                pictures_of(points, supervision), alpha, truth, part.denominator("smoothness")
+            )
+        if losses.lpips > 0 and self.perceptual is not None:
+            drawn = pictures_of(rendered.colour, supervision)
+            terms["lpips"] = self.perceptual.to(drawn.device)(drawn, truth).mean()
         return terms
 
     def _weights(self, step: int) -> dict[str, float]:
         losses = self.config.losses
         kl = kl_weight(step, losses.kl, losses.kl_start, losses.kl_end, losses.kl_initial)
-        return {"colour": 1.0, "alpha": losses.alpha, "depth": losses.depth, "kl": kl, "surface": losses.surface}
+        named = ("alpha", "depth", "surface", "smoothness", "lpips")
+        return {"colour": 1.0, "kl": kl} | {name: getattr(losses, name) for name in named}
 
-    def _noise(self, posterior: Posterior, step: int, purpose: str) -> Float[Tensor, "b 3 c h w"]:
-        shape = posterior.mean.shape[1:]
-        drawn = [
-            torch.randn(shape, generator=generator(self.seed, step, i, purpose)) for i in range(len(posterior.mean))
-        ]
+    def _noise(self, posterior: Posterior, step: int, first: int, purpose: str) -> Float[Tensor, "b 3 c h w"]:
+        count, *shape = posterior.mean.shape
+        samples = range(first, first + count)
+        drawn = [torch.randn(shape, generator=generator(self.seed, step, sample, purpose)) for sample in samples]
         return torch.stack(drawn).to(posterior.mean.device)
 
     def validate(self) -> dict[str, float]:
@@ -116,14 +161,37 @@ class VaeTask:
 
 
 def check_losses(config: VaeConfig) -> None:
-    """Raise RecipeError, naming all of them, for losses that are not built."""
-    losses = config.losses
-    unbuilt = [name for name, weight in {"lpips": losses.lpips, "adversarial": losses.adversarial}.items() if weight]
-    if unbuilt:
+    """Raise RecipeError for the loss that is not built: the discriminators are not yet part of the training."""
+    if config.losses.adversarial > 0:
+        raise RecipeError("not built yet: the loss adversarial", "set vae.losses.adversarial=0")
+
+
+def picture_side(config: SupervisionConfig, stored: int) -> int:
+    """Return the side of the supervised pictures where the data's is `stored`; RecipeError for too large a crop."""
+    side = min(config.resolution or stored, stored)
+    if config.kind == "crop" and config.crop > side:
         raise RecipeError(
-            f"not built yet: the loss {' and the loss '.join(unbuilt)}",
-            "set " + " and ".join(f"vae.losses.{name}=0" for name in unbuilt),
+            f"a crop of {config.crop} pixels does not fit into views of {side}",
+            f"lower vae.supervision.crop to at most {side}, or set vae.supervision.kind=full",
         )
+    return config.crop if config.kind == "crop" else side
+
+
+def _lpips(name: str, side: int) -> Lpips:
+    network = load_lpips(name)
+    if side < network.smallest:
+        raise RecipeError(
+            f"LPIPS on {name} compares pictures of at least {network.smallest} pixels, not {side}",
+            "raise vae.supervision.crop, or vae.supervision.resolution where whole views are compared",
+        )
+    return network
+
+
+def pictures_of(values: Float[Tensor, "b r c"], config: SupervisionConfig) -> Float[Tensor, "n c h w"]:
+    """Return the crops or whole views that an object's rays are, views folded into the batch; no sparse rays."""
+    views = config.input_views + config.novel_views
+    side = math.isqrt(values.shape[1] // views)
+    return rearrange(values, "b (v h w) c -> (b v) c h w", v=views, h=side)
 
 
 def views_of(batch: dict[str, Tensor]) -> Views:

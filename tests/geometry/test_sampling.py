@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ln3d.geometry.sampling import guided, importance, stratified, widened
+from ln3d.geometry.sampling import equal_bins, flattened, guided, importance, one_per_bin, stratified, widened
 
 seed = st.integers(0, 2**32)
 weight = st.one_of(st.just(0.0), st.floats(1e-3, 1))
@@ -92,3 +92,32 @@ def test_nothing_touches_the_global_random_state() -> None:
         guided(near, far, far / 2, (3, 2), 0.1, generator)
         importance(torch.rand(2, 5, generator=_seeded(1)).sort().values, torch.ones(2, 4), 3, generator)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@given(st.lists(weight, min_size=1, max_size=12).filter(any), st.integers(1, 20), seed)
+def test_equal_bins_hold_equal_shares_and_cover_everything(weights: list[float], count: int, seed: int) -> None:
+    widths = np.random.default_rng(seed).uniform(0.01, 1, len(weights))
+    edges = 2 + np.concatenate([[0], widths.cumsum()])
+    borders = equal_bins(torch.from_numpy(edges), torch.tensor(weights).double(), count)
+    cumulative = np.concatenate([[0], np.cumsum(weights)]) / np.sum(weights)
+    np.testing.assert_allclose(np.interp(borders.numpy(), edges, cumulative), np.arange(count + 1) / count, atol=1e-9)
+    assert borders[0] == edges[0] and borders[-1] == edges[-1]
+    for generator in (None, _seeded(seed)):
+        samples = one_per_bin(borders, generator)
+        assert (samples >= borders[:-1]).all() and (samples <= borders[1:]).all()
+
+
+def test_one_per_bin_is_the_middle_or_uniform() -> None:
+    borders = torch.tensor([0.0, 1, 4]).expand(20_000, 3)
+    assert one_per_bin(borders)[0].tolist() == [0.5, 2.5]
+    random = one_per_bin(borders, _seeded(0))
+    torch.testing.assert_close(random.mean(dim=0), torch.tensor([0.5, 2.5]), atol=0.02, rtol=0)
+    torch.testing.assert_close(random.var(dim=0), torch.tensor([1 / 12, 9 / 12]), atol=0.02, rtol=0)
+
+
+def test_flattened_weights_are_cube_roots_and_an_even_share() -> None:
+    stopped, even = torch.tensor([0.0, 0, 0.8, 0.1, 0, 0]), torch.tensor([0.5, 0, 0, 0, 0, 0.5])
+    weights = flattened(stopped, even)
+    root = torch.tensor([0.0, 0.4, 0.8, 0.45, 0.05, 0]) ** (1 / 3)
+    torch.testing.assert_close(weights, root / root.sum() + 0.3 * even)
+    torch.testing.assert_close(flattened(torch.zeros(6), even), 0.3 * even)

@@ -1,7 +1,10 @@
 """Colour and depth errors: what they measure and what they leave out."""
 
+import math
+
 import pytest
 import torch
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ln3d.losses.reconstruction import (
@@ -9,6 +12,7 @@ from ln3d.losses.reconstruction import (
     depth_loss,
     foreground_mean,
     psnr_of,
+    scale_invariant_depth_loss,
     surface_colour_loss,
 )
 
@@ -38,6 +42,55 @@ def test_depth_is_compared_where_something_is_hit_and_seen() -> None:
     assert rendered.grad[:2].tolist() == pytest.approx([1 / 1.5, 0.5 / 1.5])
     assert alpha.grad is None  # coverage must not fall to please the depth
     assert depth_loss(rendered, torch.zeros(4), alpha).item() == 0
+
+
+def _depths(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    random = torch.Generator().manual_seed(seed)
+    rendered, target = (1 + 3 * torch.rand(2, 40, generator=random, dtype=torch.float64) for _ in range(2))
+    return rendered, target, torch.ones(2, 40, dtype=torch.float64)
+
+
+@given(scale=st.floats(0.1, 10), invariance=st.floats(0, 1))
+def test_a_factor_on_all_depths_costs_what_is_left_of_its_square(scale: float, invariance: float) -> None:
+    _, target, alpha = _depths()
+    loss = scale_invariant_depth_loss(scale * target, target, alpha, invariance)
+    assert loss.item() == pytest.approx((1 - invariance) * math.log(scale) ** 2, rel=1e-9, abs=1e-12)
+
+
+@given(scale=st.floats(0.1, 10))
+def test_full_invariance_forgets_the_scale_of_every_object(scale: float) -> None:
+    rendered, target, alpha = _depths()
+    factors = torch.tensor([[scale], [1.0]], dtype=torch.float64)
+    same, scaled = (scale_invariant_depth_loss(r, target, alpha, 1.0) for r in (rendered, factors * rendered))
+    torch.testing.assert_close(scaled, same)
+    assert same.item() > 0.1
+
+
+@pytest.mark.parametrize("invariance", [0.0, 0.5, 1.0])
+def test_scale_invariant_depth_is_eigens_formula(invariance: float) -> None:
+    rendered, target, alpha = _depths()
+    d = rendered.log() - target.log()
+    n = d.shape[1]
+    expected = (d.square().sum(dim=1) / n - invariance / n**2 * d.sum(dim=1).square()).mean()
+    torch.testing.assert_close(scale_invariant_depth_loss(rendered, target, alpha, invariance), expected)
+    pairs = (d[:, :, None] - d[:, None, :]).square().sum(dim=(1, 2)) / (2 * n**2)  # his eq. 2
+    if invariance == 1:
+        torch.testing.assert_close(expected, pairs.mean())
+
+
+def test_scale_invariant_depth_is_blind_where_nothing_is_hit() -> None:
+    rendered, target, alpha = _depths()
+    target[:, 20:] = 0
+    rendered[:, 30:] = 0
+    rendered, alpha = rendered.requires_grad_(), alpha.requires_grad_()
+    loss = scale_invariant_depth_loss(rendered, target, alpha, 0.5)
+    kept = scale_invariant_depth_loss(rendered[:, :20], target[:, :20], alpha[:, :20], 0.5)
+    torch.testing.assert_close(loss, kept)
+    loss.backward()
+    assert rendered.grad is not None
+    assert (rendered.grad[:, 20:] == 0).all() and rendered.grad[:, :20].any()
+    assert alpha.grad is None
+    assert scale_invariant_depth_loss(rendered, torch.zeros_like(target), alpha, 0.5).item() == 0
 
 
 def test_mean_over_a_mask_and_over_nothing() -> None:

@@ -9,6 +9,7 @@ from ln3d.errors import RecipeError
 from ln3d.models.decoder import Decoder, DecoderBlock, count_parameters, field_head
 
 LATENT = LatentConfig(channels=2, resolution=8)
+STACKED = {"in_plane_attention": False, "cross_plane_attention": False}
 
 
 def _awake(module: nn.Module) -> nn.Module:
@@ -61,9 +62,13 @@ def test_at_the_start_the_latent_is_not_heard_and_places_pass_through() -> None:
         ({"depth": 2, "variant": "vit"}, True),
         ({"variant": "conv"}, False),
         ({"depth": 1, "add_latent": True}, False),
+        ({"depth": 1} | STACKED, True),
+        ({"variant": "conv"} | STACKED, True),
     ],
 )
-def test_planes_meet_in_cross_plane_attention_alone(changes: dict[str, object], everybody: bool) -> None:
+def test_planes_meet_in_cross_plane_attention_or_where_they_are_stacked(
+    changes: dict[str, object], everybody: bool
+) -> None:
     decoder = _decoder(**changes)
     for plane in range(3):
         assert _planes_that_hear(decoder, plane) == [everybody or other == plane for other in range(3)]
@@ -89,17 +94,28 @@ def test_tokens_lie_where_their_patches_lie() -> None:
     assert torch.nonzero(changed).tolist() == [[2, 1, 2]]
 
 
+def test_stacked_planes_share_one_grid_and_keep_their_places() -> None:
+    decoder = _decoder(variant="conv", **STACKED)
+    assert decoder.position.shape == (16, 16)  # 4 x 4 tokens, where three planes apart have 48
+    latent = torch.randn(1, 3, 2, 8, 8)
+    other = latent.clone()
+    other[0, 2, :, 2:4, 4:6] += 1
+    changed = (decoder(latent) != decoder(other)).any(dim=-1)[0]
+    assert torch.nonzero(changed).tolist() == [[plane, 1, 2] for plane in range(3)]
+
+
 def _gradients(decoder: Decoder, latent: Tensor) -> dict[str, Tensor]:
     decoder.train()(latent).pow(3).sum().backward()
     return {name: p.grad for name, p in decoder.named_parameters() if p.grad is not None}
 
 
+@pytest.mark.parametrize("planes", [{}, STACKED], ids=["apart", "stacked"])
 @pytest.mark.parametrize("variant", ["dit", "vit"])
-def test_checkpointing_changes_no_gradient_and_every_weight_learns(variant: str) -> None:
+def test_checkpointing_changes_no_gradient_and_every_weight_learns(variant: str, planes: dict[str, bool]) -> None:
     latent = torch.randn(2, 3, 2, 8, 8)
-    plain = _gradients(_decoder(variant=variant), latent)
-    saving = _gradients(_decoder(variant=variant, checkpointing=True), latent)
-    assert plain.keys() == saving.keys() == dict(_decoder(variant=variant).named_parameters()).keys()
+    plain = _gradients(_decoder(variant=variant, **planes), latent)
+    saving = _gradients(_decoder(variant=variant, checkpointing=True, **planes), latent)
+    assert plain.keys() == saving.keys() == dict(_decoder(variant=variant, **planes).named_parameters()).keys()
     for name, gradient in plain.items():
         assert gradient.any(), name
         assert torch.equal(gradient, saving[name]), name

@@ -1,6 +1,7 @@
 """`train-diffusion`: from latents to a denoiser, once, and only from latents of the VAE beside them."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,27 @@ def test_sampler_can_be_changed_afterwards_and_training_cannot(tmp_path: Path) -
     assert all(torch.equal(before[name], after[name]) for name in before)
     with pytest.raises(ArtifactError, match="made with another recipe"):
         train_diffusion.run(_recipe(balance=0.0), workspace, QUIET)
+
+
+def test_a_start_from_other_weights_keeps_their_statistics(tmp_path: Path) -> None:
+    base, workspace = _workspace(tmp_path / "base"), _workspace(tmp_path / "run")
+    latents = base.path("latents")
+    shutil.rmtree(latents)
+    inputs, shape = {"vae": base.open("vae")}, (3, 2, 1, 1)
+    mean = torch.randn(6, 3, 2, 4, 4)
+    with publish(latents, "latents", recipe=_recipe(), inputs=inputs) as scratch:
+        save_tensors(scratch / "latents.safetensors", {"mean": mean, "log_variance": torch.full_like(mean, -3.0)})
+        save_tensors(scratch / "statistics.safetensors", {"mean": torch.ones(shape), "std": 2 * torch.ones(shape)})
+        shutil.copyfile(workspace.open("latents").file("objects.json"), scratch / "objects.json")
+    train_diffusion.run(_recipe(), base, QUIET)
+    still = _recipe(training={"steps": 2, "batch": 4, "learning_rate": 1e-12, "precision": "fp32"})
+    train_diffusion.run(still, workspace, QUIET, init_from=base.path("denoiser"))
+    mine, theirs = (place.open("denoiser") for place in (workspace, base))
+    assert mine.manifest.inputs["start"].id == theirs.id
+    for file in ("weights.safetensors", "statistics.safetensors"):
+        tensors, expected = load_tensors(mine.file(file)), load_tensors(theirs.file(file))
+        for name, value in expected.items():
+            torch.testing.assert_close(tensors[name], value, atol=1e-6, rtol=1e-6)
 
 
 def test_dry_run_builds_nothing_and_says_what_it_would(tmp_path: Path) -> None:

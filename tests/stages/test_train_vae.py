@@ -1,6 +1,7 @@
 """`train-vae`: from shards to a VAE, once."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,6 +75,39 @@ def test_a_training_begun_with_another_recipe_is_not_gone_on_with(own_run: Works
     assert own_run.has("vae")
 
 
+def test_a_training_can_start_from_another_ones_weights(own_run: Workspace, tiny_recipe: RecipeOf) -> None:
+    """With a learning rate of almost nothing the start is also the end."""
+    train_vae.run(tiny_recipe(*SHORT), own_run, QUIET)
+    other = Workspace(own_run.root.with_name("other"))
+    shutil.copytree(own_run.path("shards"), other.path("shards"))
+    still = tiny_recipe(*SHORT, "vae.training.learning_rate=1e-12", "vae.training.sheet_every=2")
+    report = train_vae.run(still, other, QUIET, init_from=own_run.root)
+    artifact, start = other.open("vae", verify=True), own_run.open("vae")
+    assert artifact.manifest.inputs["start"].id == start.id
+    mine, theirs = (load_tensors(one.file("weights.safetensors")) for one in (artifact, start))
+    for name, weight in theirs.items():
+        torch.testing.assert_close(mine[name], weight, atol=1e-6, rtol=1e-6)
+    sheets = {name for name in artifact.manifest.files if name.startswith("sheets/")}
+    assert sheets == {"sheets/step-0000002.png", "sheets/step-0000004.png"}
+    assert train_vae.run(still, other, QUIET, init_from=start.path) == report
+    with pytest.raises(ArtifactError, match="made with another recipe or from other inputs"):
+        train_vae.run(still, other, QUIET)
+    shutil.rmtree(other.path("vae"))
+    wider = tiny_recipe(*SHORT, "vae.decoder.width=32")
+    with pytest.raises(ArtifactError, match=r"does not fit this recipe; \d+ misshaped: \S+ \S+ instead of") as error:
+        train_vae.run(wider, other, QUIET, init_from=start.path)
+    assert "--init-from" in error.value.hint
+    assert not other.has("vae")
+    with pytest.raises(ArtifactError, match="holds shards, not vae"):
+        train_vae.run(still, other, QUIET, init_from=own_run.path("shards"))
+
+
+def test_unknown_sub_networks_are_named_before_anything_is_done(tmp_path: Path, tiny_recipe: RecipeOf) -> None:
+    recipe = tiny_recipe("vae.training.learning_rates={upsamplr: 0.1}")
+    with pytest.raises(RecipeError, match="did you mean upsampler"):
+        train_vae.run(recipe, Workspace(tmp_path), QUIET, dry_run=True)
+
+
 def test_dry_run_says_what_it_would_do_and_writes_nothing(tmp_path: Path, tiny_recipe: RecipeOf) -> None:
     plan = train_vae.run(tiny_recipe(), Workspace(tmp_path / "none"), QUIET, dry_run=True)
     assert json.loads(json.dumps(plan)) == plan
@@ -88,8 +122,8 @@ def test_dry_run_says_what_it_would_do_and_writes_nothing(tmp_path: Path, tiny_r
 
 def test_what_is_missing_or_not_built_is_said_before_anything_is_done(tmp_path: Path, tiny_recipe: RecipeOf) -> None:
     workspace = Workspace(tmp_path / "none")
-    with pytest.raises(RecipeError, match="not built yet: the loss lpips"):
-        train_vae.run(tiny_recipe("vae.losses.lpips=1"), workspace, QUIET)
+    with pytest.raises(RecipeError, match="not built yet: the loss adversarial"):
+        train_vae.run(tiny_recipe("vae.supervision.kind=full", "vae.losses.adversarial=1"), workspace, QUIET)
     with pytest.raises(ArtifactError) as error:
         train_vae.run(tiny_recipe(), workspace, QUIET)
     assert "ln3d render-dataset" in error.value.hint

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from ln3d.config.training import TrainingConfig
@@ -17,8 +18,10 @@ from ln3d.errors import ArtifactError, DivergedError, RecipeError
 from ln3d.models.ema import Ema
 from ln3d.seeding import generator
 from ln3d.talk import Talk
-from ln3d.training.loop import Trained, train
+from ln3d.training.loop import Trained, keep_sheets, train
 from ln3d.training.optimiser import build_optimiser, learning_rate, set_learning_rate
+from ln3d.training.parts import WHOLE, Part, own_parts
+from ln3d.training.ranks import Ranks
 
 CPU = torch.device("cpu")
 WALL_CLOCK = ("seconds", "loader_seconds")
@@ -35,6 +38,7 @@ class Regression:
 
     before_loss: Callable[[int, int], float | None] = lambda step, retries: None
     networks: nn.Module = field(init=False)
+    weighted = False
 
     def __post_init__(self) -> None:
         torch.manual_seed(0)
@@ -42,12 +46,12 @@ class Regression:
 
     def batch(self, step: int, retries: int, samples: range) -> dict[str, Tensor]:
         x = torch.stack([torch.randn(2, generator=generator(step, retries, sample)) for sample in samples])
-        return {"x": x, "retries": torch.tensor(retries)}
+        return {"x": x, "retries": torch.full((len(samples),), retries)}
 
-    def loss(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, batch: dict[str, Tensor], step: int, part: Part = WHOLE) -> tuple[Tensor, dict[str, Tensor]]:
         error = self.networks(batch["x"])[:, 0] - batch["x"] @ torch.tensor([2.0, -1.0])
         loss = error.square().mean()
-        factor = self.before_loss(step, int(batch["retries"]))
+        factor = self.before_loss(step, int(batch["retries"][0]))
         return loss if factor is None else loss * factor, {"worst": error.abs().max().detach()}
 
     def validate(self) -> dict[str, float]:
@@ -103,11 +107,45 @@ def test_metrics_hold_losses_figures_and_validations_of_the_average(straight: Tr
     assert straight.steps == 12
 
 
-def test_several_processes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(RecipeError, match="several processes is not built yet"):
-        _train(tmp_path)
-    assert not list(tmp_path.iterdir())
+def test_passes_of_a_step_add_up_to_the_step(tmp_path: Path, straight: Trained) -> None:
+    sizes = set()
+
+    class Watched(Regression):
+        def loss(self, batch: dict[str, Tensor], step: int, part: Part = WHOLE) -> tuple[Tensor, dict[str, Tensor]]:
+            sizes.add((len(batch["x"]), part.first, part.parts))
+            return super().loss(batch, step)
+
+    trained = _train(tmp_path, Watched(), accumulate=2)
+    assert sizes == {(2, 0, 2), (2, 2, 2)}
+    for name, weight in straight.weights.items():
+        torch.testing.assert_close(trained.weights[name], weight)
+    for mine, theirs in zip(_lines(trained), _lines(straight), strict=True):
+        for name in mine.keys() & {"loss", "gradient", "validation/weight"}:
+            assert mine[name] == pytest.approx(theirs[name], rel=1e-4)
+
+
+def test_a_batch_that_cannot_be_divided_is_refused() -> None:
+    with pytest.raises(RecipeError, match="a batch of 4 cannot be divided evenly among 3 processes") as error:
+        own_parts(_config(), Ranks(0, 3))
+    assert error.value.hint == "make it a multiple of 3"
+    with pytest.raises(ValidationError, match="a batch of 4 cannot be divided evenly among 3 passes"):
+        _config(accumulate=3)
+
+
+def test_sheets_are_drawn_of_the_average_and_kept(tmp_path: Path, straight: Trained) -> None:
+    task, drawn = Regression(), {}
+
+    def draw(path: Path) -> None:
+        assert not task.networks.training
+        drawn[path.name] = task.networks.weight[0, 0].item()
+        path.write_text("a sheet")
+
+    config, folder = _config(sheet_every=5), tmp_path / "run"
+    trained = train(task, config, folder, fingerprint="mark", device=CPU, talk=Talk(0), title="test", draw=draw)
+    assert drawn.keys() == {"step-0000005.png", "step-0000010.png"}
+    assert _same(trained, straight)
+    keep_sheets(trained, tmp_path)
+    assert sorted(path.name for path in (tmp_path / "sheets").iterdir()) == sorted(drawn)
 
 
 class _Killed(BaseException):
@@ -181,9 +219,9 @@ def test_a_loss_that_is_not_finite_goes_back_and_draws_other_batches(
 
 def test_a_gradient_that_is_not_finite_counts_too(tmp_path: Path) -> None:
     class Steep(Regression):
-        def loss(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        def loss(self, batch: dict[str, Tensor], step: int, part: Part = WHOLE) -> tuple[Tensor, dict[str, Tensor]]:
             loss, figures = super().loss(batch, step)
-            if step == 1 and int(batch["retries"]) == 0:
+            if step == 1 and int(batch["retries"][0]) == 0:
                 loss = loss + torch.sqrt(self.networks.weight.sum() * 0)  # the slope of a root at 0
             return loss, figures
 
@@ -233,7 +271,7 @@ def test_precision_is_chosen_anew_for_every_training(tmp_path: Path) -> None:
     kinds: dict[str, torch.dtype] = {}
 
     class Watched(Regression):
-        def loss(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        def loss(self, batch: dict[str, Tensor], step: int, part: Part = WHOLE) -> tuple[Tensor, dict[str, Tensor]]:
             kinds[name] = self.networks(batch["x"]).dtype
             return super().loss(batch, step)
 

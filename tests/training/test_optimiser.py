@@ -7,9 +7,11 @@ import torch
 from torch import nn
 
 from ln3d.config.training import TrainingConfig
+from ln3d.errors import RecipeError
 from ln3d.training.optimiser import (
     build_optimiser,
     learning_rate,
+    learning_rate_factors,
     load_optimiser,
     optimiser_tensors,
     set_learning_rate,
@@ -60,6 +62,30 @@ def test_every_group_gets_the_rate() -> None:
     optimiser = build_optimiser(_networks(), TrainingConfig())
     set_learning_rate(optimiser, 0.125)
     assert [group["lr"] for group in optimiser.param_groups] == [0.125, 0.125]
+
+
+def test_a_part_of_the_networks_has_a_rate_of_its_own() -> None:
+    """Without decay AdamW's first step is the rate itself, so it shows which rate each parameter has."""
+    networks = nn.ModuleDict({"encoder": _networks(), "decoder": _networks(), "decoder_head": nn.Linear(2, 2)})
+    config = TrainingConfig(weight_decay=0, learning_rates={"encoder": 0.5, "decoder": 0.0})
+    optimiser = build_optimiser(networks, config)
+    held = [p for group in optimiser.param_groups for p in group["params"]]
+    assert len(held) == len(set(held)) == len(list(networks.parameters()))
+    set_learning_rate(optimiser, 0.25)
+    before = {name: p.detach().clone() for name, p in networks.named_parameters()}
+    _gradients(networks, 1.0)
+    optimiser.step()
+    expected = {"encoder": 0.125, "decoder": 0.0, "decoder_head": 0.25}
+    for name, parameter in networks.named_parameters():
+        moved = before[name] - parameter
+        torch.testing.assert_close(moved, torch.full_like(moved, expected[name.split(".")[0]]))
+
+
+def test_a_part_that_there_is_not_is_named_with_the_nearest() -> None:
+    networks = nn.ModuleDict({"encoder": nn.Linear(2, 2), "decoder": nn.Linear(2, 2)})
+    with pytest.raises(RecipeError, match="no sub-network 'encodr'; did you mean encoder") as error:
+        learning_rate_factors(networks, TrainingConfig(learning_rates={"encodr": 2.0}))
+    assert error.value.hint == "the sub-networks are encoder, decoder"
 
 
 def test_state_goes_through_tensors_unchanged() -> None:

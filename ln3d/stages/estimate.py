@@ -1,0 +1,153 @@
+"""What stage 1 costs before it is begun: operations and memory, counted on tensors without contents, and hours."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+from ln3d.config.recipe import Recipe
+from ln3d.models.autoencoder import Autoencoder
+from ln3d.models.decoder import count_parameters
+from ln3d.models.encoder import AlignedEncoder
+from ln3d.models.posterior import Posterior
+from ln3d.models.views import Views
+from ln3d.rendering.volume import render_rays
+from ln3d.training.vae_step import radiance
+
+GPUS = 8
+UTILISATION = 0.4
+"""Share of the peak that a well-made training reaches; stated, not measured."""
+PEAK = {"bf16": 312e12, "fp32": 156e12}
+"""Operations per second of an A100's tensor cores, dense; fp32 is TF32 (NVIDIA's data sheet)."""
+PAPER_STEPS, PAPER_DAYS = 800_000, 7
+"""LN3Diff: iterations of each stage, and days on 8 A100 for both stages together."""
+_STATE_BYTES = 20  # per weight, in fp32: itself, its gradient, AdamW's two moments, the moving average
+
+
+class Cost(NamedTuple):
+    """The cost of one forward and backward pass."""
+
+    operations: int
+    """Multiplications and additions in matrix products and convolutions."""
+    saved_bytes: int
+    """What the forward pass keeps for the backward pass, weights apart."""
+
+
+def _attention(query: torch.Size, key: torch.Size, value: torch.Size, *_: object, **__: object) -> int:
+    return int(sdpa_flop_count(query, key, value))
+
+
+def _attention_backward(
+    gradient: torch.Size, query: torch.Size, key: torch.Size, value: torch.Size, *_: object, **__: object
+) -> int:
+    return int(sdpa_backward_flop_count(gradient, query, key, value))
+
+
+_CPU_ATTENTION = {  # the CPU's fused kernel, which the counter does not know by itself
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+}
+
+
+def measured(loss: Callable[[], Tensor], parameters: Iterable[nn.Parameter]) -> Cost:
+    """Return the cost of the scalar that `loss` returns and of its gradient; its tensors need no contents."""
+    weights = {p.untyped_storage()._cdata for p in parameters}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in weights:
+            kept[storage._cdata] = storage  # held, so that no other storage takes its address
+        return tensor
+
+    with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
+        with saved_tensors_hooks(keep, lambda tensor: tensor):
+            value = loss()
+        value.backward()
+    return Cost(counter.get_total_flops(), sum(storage.nbytes() for storage in kept.values()))
+
+
+def vae_cost(recipe: Recipe) -> Cost:
+    """Return the cost of one object in a training step of stage 1, in the recipe's precision.
+
+    The perceptual network is left out. With gradient checkpointing the second forward pass is counted among the
+    operations, and what one block keeps meanwhile is not among the bytes.
+    """
+    with FakeTensorMode():
+        networks = Autoencoder(recipe.vae).train()
+        return measured(lambda: _pass(networks, recipe), networks.parameters())
+
+
+def estimate(recipe: Recipe) -> dict[str, Any]:
+    """Return operations per step, bytes on each of 8 GPUs, and hours on 8 A100 at 40 % of their peak.
+
+    Nothing is tuned: operations are counted, the peak is the data sheet's. Beside a training as long as the paper's
+    stand the paper's hours, which are for both stages.
+    """
+    config = recipe.vae.training
+    cost = vae_cost(recipe)
+    with torch.device("meta"):
+        weights = count_parameters(Autoencoder(recipe.vae))
+    operations = cost.operations * config.batch
+    speed = GPUS * PEAK[config.precision] * UTILISATION
+    figures = {
+        "operations_per_step": operations,
+        "bytes_per_gpu": _STATE_BYTES * weights
+        + cost.saved_bytes * math.ceil(config.batch / (GPUS * config.accumulate)),
+        "hours_on_8_a100": config.steps * operations / speed / 3600,
+        "utilisation": UTILISATION,
+    }
+    if config.steps >= PAPER_STEPS:
+        figures["paper_hours_both_stages"] = 24 * PAPER_DAYS
+    return figures
+
+
+def _pass(networks: Autoencoder, recipe: Recipe) -> Tensor:
+    """Encode, decode and render one object as a training step does; every output is part of the sum."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=recipe.vae.training.precision == "bf16"):
+        return _outputs(networks, recipe)
+
+
+def _outputs(networks: Autoencoder, recipe: Recipe) -> Tensor:
+    config = recipe.vae
+    side = config.encoder.resolution
+    count = config.encoder.views
+    views = Views(
+        torch.empty(1, count, 3, side, side),
+        torch.empty(1, count, side, side),
+        torch.empty(1, count, 4, 4),
+        torch.empty(1, count, 3, 3),
+    )
+    posterior = Posterior.from_parameters(_encoded(networks, views), config.latent.initial_log_variance)
+    latent = posterior.sample(torch.empty_like(posterior.mean))
+    field = radiance(networks, networks.decode(latent))
+    origins, hint = torch.empty(1, rays_per_object(recipe), 3), torch.empty(1, rays_per_object(recipe))
+    guided = config.renderer.guided_fine > 0
+    rendered = render_rays(field, origins, origins, config.renderer, depth_hint=hint if guided else None)
+    outputs = [*rendered, posterior.mean, posterior.log_variance]
+    if config.losses.surface > 0:
+        outputs.append(field(origins)[1])
+    return torch.stack([output.sum() for output in outputs]).sum()
+
+
+def _encoded(networks: Autoencoder, views: Views) -> Tensor:
+    encoder = networks.encoder
+    if not isinstance(encoder, AlignedEncoder):
+        return encoder(views)
+    # Lifting multiplies no matrices, and how many points it moves depends on the data: begin behind it.
+    maps = encoder.exit(encoder.trunk(encoder.place, group=3))
+    return rearrange(maps, "(b p) c h w -> b p c h w", p=3)
+
+
+def rays_per_object(recipe: Recipe) -> int:
+    """Return how many rays of an object a training step renders."""
+    supervision = recipe.vae.supervision
+    views = supervision.input_views + supervision.novel_views
+    side = min(supervision.resolution or recipe.dataset.resolution, recipe.dataset.resolution)
+    return {"rays": supervision.rays, "crop": views * supervision.crop**2, "full": views * side**2}[supervision.kind]

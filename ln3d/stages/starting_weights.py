@@ -1,0 +1,37 @@
+"""Trainings that begin with the weights of another one."""
+
+from pathlib import Path
+
+from torch import nn
+
+from ln3d.artifacts.manifest import MANIFEST_NAME
+from ln3d.artifacts.opening import Artifact, open_artifact
+from ln3d.artifacts.tensors import load_into, load_tensors
+
+_WEIGHTS = "weights.safetensors"
+
+
+def open_start(path: Path | None, kind: str) -> Artifact | None:
+    """Return the artifact of this kind at `path`, or the one in the workspace or pack `path`; None without a path.
+
+    Raises ArtifactError where there is none, or its weights are damaged.
+    """
+    if path is None:
+        return None
+    inside = path / kind
+    return open_artifact(inside if (inside / MANIFEST_NAME).is_file() else path, kind, verify=[_WEIGHTS])
+
+
+def start_from(networks: nn.Module, start: Artifact | None) -> None:
+    """Copy the weights of `start`, where there is one, into `networks`; half precision becomes theirs.
+
+    Raises ArtifactError, naming the first few, where names or shapes do not fit.
+    """
+    if start is not None:
+        load_into(
+            networks,
+            load_tensors(start.file(_WEIGHTS)),
+            f"{start.path}, to start from,",
+            whose="this recipe",
+            hint="state the sizes of its recipe (see its manifest.json), or train without --init-from",
+        )

@@ -1,0 +1,159 @@
+"""The processes that share a run: what they do together, and what only the first of them does."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ln3d.errors import LN3DError, RecipeError
+from ln3d.runtime import choose_device
+
+_PATIENCE = timedelta(hours=3)  # the others wait while the first validates and publishes
+_BUCKET = 1 << 24  # elements averaged at once
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Process number `index` of `count`; the first, number 0, is the one that writes and speaks.
+
+    All processes must call the methods in the same order. With one process none of them does anything.
+    """
+
+    index: int = 0
+    count: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes and speaks."""
+        return self.index == 0
+
+    def share(self, total: int) -> range:
+        """Return this process's consecutive share of `total` things; the last processes may get fewer, or none."""
+        size = -(-total // self.count)
+        return range(min(size * self.index, total), min(size * (self.index + 1), total))
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Run the block on every process and wait until all are through it.
+
+        An error that a user can meet, on any of them, ends all: the first process raises it, the others leave
+        silently with its exit code. Nothing in the block may wait for another process.
+        """
+        if self.count == 1:
+            yield
+            return
+        error: Exception | None = None
+        try:
+            yield
+        except (LN3DError, OSError) as caught:
+            error = caught
+        if not self.most(int(error is not None)):
+            return
+        errors: list[Exception | None] = [None] * self.count
+        dist.all_gather_object(errors, error)
+        met = next(error for error in errors if error is not None)
+        if self.first:
+            raise met
+        raise SystemExit(getattr(met, "exit_code", LN3DError.exit_code))
+
+    def most(self, number: int) -> int:
+        """Return the largest `number` of all processes."""
+        if self.count == 1:
+            return number
+        tensor = torch.tensor(number)
+        dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        return int(tensor)
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Return the sum over all processes."""
+        if self.count == 1:
+            return tensor
+        total = tensor.detach().clone()
+        dist.all_reduce(total)
+        return total
+
+    @torch.no_grad()
+    def average(self, tensors: Iterable[Tensor]) -> None:
+        """Replace each tensor by its mean over all processes, which bring tensors of the same shapes."""
+        if self.count == 1:
+            return
+        for bucket in _buckets(tensors):
+            flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
+            dist.all_reduce(flat)
+            flat /= self.count
+            for tensor, mean in zip(bucket, flat.split([tensor.numel() for tensor in bucket]), strict=True):
+                tensor.copy_(mean.view_as(tensor))
+
+    def joined(self, rows: Tensor, total: int) -> Tensor:
+        """Return the rows of all processes, in order; each brings one for everything in its `share(total)`."""
+        if self.count == 1:
+            return rows
+        size = -(-total // self.count)
+        mine = rows.new_zeros((size, *rows.shape[1:]))
+        mine[: len(rows)] = rows
+        parts = [torch.empty_like(mine) for _ in range(self.count)]
+        dist.all_gather(parts, mine)
+        return torch.cat(parts)[:total]
+
+
+ALONE = Ranks()
+"""A single process."""
+
+
+@contextmanager
+def join(device: str) -> Iterator[tuple[Ranks, torch.device]]:
+    """Join the other processes of this run for the length of the block; yield who this one is, and its device.
+
+    `torchrun` and `accelerate launch` say in the environment how many there are. They talk through gloo, and on CUDA
+    devices, of which each process gets its own, through NCCL. RecipeError for a device that is not there.
+    """
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if dist.is_initialized():
+        yield Ranks(dist.get_rank(), dist.get_world_size()), _own_device(device)
+        return
+    if count == 1:
+        yield ALONE, choose_device(device)
+        return
+    chosen = _own_device(device)
+    try:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo", timeout=_PATIENCE)
+    except ValueError as error:
+        raise RecipeError(
+            f"WORLD_SIZE is {count}, but this process cannot join the others: {error}",
+            "start them with torchrun --nproc-per-node N -m ln3d ..., or unset WORLD_SIZE",
+        ) from error
+    try:
+        yield Ranks(dist.get_rank(), dist.get_world_size()), chosen
+    finally:
+        dist.destroy_process_group()
+
+
+def _own_device(name: str) -> torch.device:
+    chosen = choose_device(name)
+    if chosen.type != "cuda":
+        return chosen
+    processes, devices = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+    if processes > devices:
+        raise RecipeError(
+            f"{processes} processes on this machine need as many CUDA devices, and torch sees {devices}",
+            f"start {devices} processes, or use --device cpu",
+        )
+    chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(chosen)
+    return chosen
+
+
+def _buckets(tensors: Iterable[Tensor]) -> Iterator[Sequence[Tensor]]:
+    bucket: list[Tensor] = []
+    for tensor in tensors:
+        bucket.append(tensor)
+        if sum(each.numel() for each in bucket) >= _BUCKET:
+            yield bucket
+            bucket = []
+    if bucket:
+        yield bucket

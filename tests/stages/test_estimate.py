@@ -1,0 +1,124 @@
+"""What a training costs, counted: against layers counted by hand, and against the training step itself."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from ln3d.config.recipe import Recipe
+from ln3d.data.shards import ShardSet
+from ln3d.models.autoencoder import Autoencoder
+from ln3d.models.decoder import count_parameters
+from ln3d.stages.estimate import Cost, estimate, measured, rays_per_object, vae_cost
+from ln3d.training.vae_step import VaeTask
+
+RecipeOf = Callable[..., Recipe]
+ROWS, WIDE, MIDDLE, NARROW = 5, 7, 11, 3
+
+
+def _layers() -> Cost:
+    layers = nn.Sequential(nn.Linear(WIDE, MIDDLE), nn.Linear(MIDDLE, NARROW))
+    x = torch.randn(ROWS, WIDE)
+    return measured(lambda: layers(x).sum(), layers.parameters())
+
+
+def test_linear_layers_cost_what_a_hand_counts() -> None:
+    """Forward 2 rows in out; backward as much for the weight, and as much again for an input that has a gradient."""
+    cost = _layers()
+    assert cost.operations == 4 * ROWS * WIDE * MIDDLE + 6 * ROWS * MIDDLE * NARROW
+    assert cost.saved_bytes == 4 * ROWS * (WIDE + MIDDLE)  # their inputs; the weights are counted elsewhere
+
+
+def test_tensors_without_contents_cost_the_same() -> None:
+    real = _layers()
+    with FakeTensorMode():
+        assert _layers() == real
+
+
+def test_attention_is_counted() -> None:
+    heads, tokens, width = 2, 16, 8
+    projection = nn.Linear(width, width, bias=False)
+
+    def attended() -> torch.Tensor:
+        x = projection(torch.ones(1, heads, tokens, width))
+        return nn.functional.scaled_dot_product_attention(x, x, x).sum()
+
+    product = 2 * heads * tokens * tokens * width  # scores, or scores times values
+    linear = 2 * heads * tokens * width * width
+    forward_backward = 2 * linear + 2 * product + 5 * product  # the fused backward makes the scores again
+    assert measured(attended, projection.parameters()).operations == forward_backward
+
+
+IMAGE = ("vae.encoder.kind=image", "vae.encoder.resolution=8", "vae.training.precision=fp32")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        IMAGE,
+        (*IMAGE, "vae.renderer.guided_fine=0", "vae.losses.surface=0"),
+        ("vae.supervision.kind=crop", "vae.supervision.crop=8"),
+        ("vae.training.gradient_checkpointing=true",),
+    ],
+    ids=["aligned", "image", "coarse to fine", "crop", "checkpointing"],
+)
+def test_an_object_costs_what_the_training_step_spends_on_it(
+    tiny_shards: ShardSet, tiny_recipe: RecipeOf, overrides: tuple[str, ...]
+) -> None:
+    recipe = tiny_recipe(*overrides)
+    task = VaeTask(tiny_shards, [0, 1], [], recipe.vae, recipe.seed)
+    batch = task.batch(0, 0, range(2))
+
+    def spent() -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.vae.training.precision == "bf16"):
+            return task.loss(batch, 3)[0]
+
+    assert measured(spent, task.networks.parameters()).operations == 2 * vae_cost(recipe).operations
+
+
+def test_checkpointing_costs_operations_and_saves_bytes(tiny_recipe: RecipeOf) -> None:
+    deep = ("vae.decoder.depth=6",)
+    plain, saving = (
+        vae_cost(tiny_recipe(*deep, f"vae.training.gradient_checkpointing={flag}")) for flag in ("false", "true")
+    )
+    assert saving.operations > plain.operations
+    assert saving.saved_bytes < plain.saved_bytes
+
+
+def test_hours_are_operations_over_eight_gpus_at_the_stated_share_of_their_peak(tiny_recipe: RecipeOf) -> None:
+    recipe = tiny_recipe("vae.training.steps=1000", "vae.training.batch=12")
+    cost, figures = vae_cost(recipe), estimate(recipe)
+    assert figures["operations_per_step"] == 12 * cost.operations
+    seconds = 1000 * 12 * cost.operations / (8 * 0.4 * 312e12)
+    assert figures["hours_on_8_a100"] == pytest.approx(seconds / 3600)
+    assert figures["utilisation"] == 0.4
+    weights = count_parameters(Autoencoder(recipe.vae))
+    assert figures["bytes_per_gpu"] == 20 * weights + 2 * cost.saved_bytes  # 12 objects on 8: two on some
+    half = estimate(tiny_recipe("vae.training.steps=1000", "vae.training.batch=12", "vae.training.accumulate=2"))
+    assert figures["bytes_per_gpu"] - half["bytes_per_gpu"] == cost.saved_bytes  # one at a time, twice
+    assert "paper_hours_both_stages" not in figures
+    whole = estimate(tiny_recipe("vae.training.steps=800000", "vae.training.precision=fp32"))
+    assert whole["paper_hours_both_stages"] == 168
+    exact = vae_cost(tiny_recipe("vae.training.precision=fp32"))
+    assert whole["hours_on_8_a100"] == pytest.approx(800_000 * 2 * exact.operations / (8 * 0.4 * 156e12) / 3600)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "rays"),
+    [
+        ((), 48),
+        (("vae.supervision.kind=crop", "vae.supervision.crop=8"), 3 * 64),
+        (("vae.supervision.kind=full",), 3 * 256),
+        (("vae.supervision.kind=full", "vae.supervision.resolution=8"), 3 * 64),
+    ],
+)
+def test_rays_are_those_of_a_batch(
+    tiny_shards: ShardSet, tiny_recipe: RecipeOf, overrides: tuple[str, ...], rays: int
+) -> None:
+    recipe = tiny_recipe(*overrides)
+    assert rays_per_object(recipe) == rays
+    task = VaeTask(tiny_shards, [0], [], recipe.vae, 0)
+    assert task.batch(0, 0, range(1))["origins"].shape == (1, rays, 3)

@@ -1,0 +1,219 @@
+"""Two processes train what one does: same curve, same weights, same latents, and they stop and fail together."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from ln3d.artifacts.tensors import load_tensors
+from ln3d.artifacts.workspace import Workspace
+from ln3d.config.recipe import Recipe
+from ln3d.data.latents import LatentSet
+from ln3d.data.pictures import Pictures
+from ln3d.data.shards import ShardSet
+from ln3d.errors import RecipeError
+from ln3d.generation.model import read_autoencoder
+from ln3d.training.ranks import ALONE, Ranks, join
+from ln3d.training.vae_step import encode_object
+
+RecipeOf = Callable[..., Recipe]
+VAE = ("vae.training.batch=4", "vae.training.steps=3", "vae.training.checkpoint_every=3", "vae.training.precision=fp32")
+
+_PROCESS = """
+import json, os, signal, sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ln3d.artifacts.workspace import Workspace
+from ln3d.config.recipe import Recipe
+from ln3d.config.training import TrainingConfig
+from ln3d.data.shards import ShardSet
+from ln3d.errors import ArtifactError, LN3DError
+from ln3d.seeding import generator
+from ln3d.stages import encode, train_vae
+from ln3d.talk import Talk
+from ln3d.training.loop import train
+from ln3d.training.ranks import ALONE, join
+from ln3d.training.vae_step import VaeTask
+
+recipe, folder = Recipe.model_validate_json(Path("recipe.json").read_text()), Path.cwd()
+ends = {}
+
+class Line:
+    weighted = False
+
+    def __init__(self, at=lambda step, retries, samples: 1.0):
+        torch.manual_seed(0)
+        self.networks, self.at = nn.Linear(2, 1), at
+
+    def batch(self, step, retries, samples):
+        x = torch.stack([torch.randn(2, generator=generator(step, retries, sample)) for sample in samples])
+        return {"x": x, "factor": torch.full((len(samples),), self.at(step, retries, samples))}
+
+    def loss(self, batch, step, part):
+        error = self.networks(batch["x"])[:, 0] - batch["x"] @ torch.tensor([2.0, -1.0])
+        return (batch["factor"] * error.square()).mean(), {"error": error.detach().abs().mean()}
+
+    def validate(self):
+        return {"weight": float(self.networks.weight[0, 0].detach())}
+
+def run(name, task, ranks, config):
+    where = folder / name
+    try:
+        train(task, config, where, fingerprint="", device=torch.device("cpu"), talk=Talk(0), title="", ranks=ranks)
+        ends[name] = "done"
+    except LN3DError as error:
+        ends[name] = f"{type(error).__name__}: {error.message}"
+    except SystemExit as error:
+        ends[name] = error.code
+
+def line(name, ranks, at=None, **changes):
+    values = {"steps": 6, "batch": 4, "learning_rate": 0.05, "warmup": 2, "ema": 0.9, "precision": "fp32"}
+    every = {"checkpoint_every": 2, "log_every": 1, "validate_every": 3}
+    run(name, Line() if at is None else Line(at), ranks, TrainingConfig(**values | every | changes))
+
+def vae(name, ranks, **changes):
+    task = VaeTask(shards, range(7), [7, 8], recipe.vae, recipe.seed)
+    run(name, task, ranks, recipe.vae.training.model_copy(update=changes))
+
+def stopped(step, retries, samples):
+    if step == 2 and 3 in samples:
+        for _ in range(2):  # as from a launcher that passes on what all have been sent
+            os.kill(os.getpid(), signal.SIGTERM)
+    return 1.0
+
+def poisoned(step, retries, samples):
+    return float("nan") if step == 3 and retries == 0 and 3 in samples else 1.0
+
+def spoilt(step, retries, samples):
+    if step == 1 and 3 in samples:
+        raise ArtifactError("a spoilt member")
+    return 1.0
+
+with join("cpu") as (ranks, device):
+    run_root = Workspace(folder / "run")
+    shards = ShardSet(run_root.open("shards"))
+    if ranks.first:
+        line("line", ALONE)
+        line("poisoned", ALONE, poisoned)
+        vae("vae", ALONE)
+    vae("vae-2", ranks, workers=1)
+    vae("vae-2-2", ranks, accumulate=2)
+    line("poisoned-2", ranks, poisoned)
+    line("stopped-2", ranks, stopped)
+    line("spoilt-2", ranks, spoilt)
+    line("odd-2", ranks, batch=3)
+    if ranks.first:
+        ends["sealed"] = sorted(path.name for path in (folder / "stopped-2").glob("step-*"))
+        line("stopped-2", ALONE)
+    train_vae.run(recipe, run_root, Talk(0), device="cpu")
+    report = encode.run(recipe, run_root, Talk(0), device="cpu")
+    ends["encoded"], ends["where"] = report["objects"], str(device)
+    Path(f"ends-{ranks.index}.json").write_text(json.dumps(ends))
+"""
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory, tiny_run: Workspace, tiny_recipe: RecipeOf) -> Path:
+    folder = tmp_path_factory.mktemp("together")
+    shutil.copytree(tiny_run.path("shards"), folder / "run" / "shards")
+    (folder / "recipe.json").write_text(tiny_recipe(*VAE).model_dump_json())
+    (folder / "process.py").write_text(_PROCESS)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "process.py"]
+    local = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
+    with open(folder / "said", "w") as said:
+        subprocess.run(command, cwd=folder, env=os.environ | local, stdout=said, stderr=subprocess.STDOUT)
+    assert (folder / "ends-0.json").exists(), (folder / "said").read_text()
+    return folder
+
+
+def _lines(folder: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in ("seconds", "loader_seconds")} for line in lines]
+
+
+def _assert_same_curve(one: Path, other: Path) -> None:
+    mine, theirs = _lines(one), _lines(other)
+    assert len(mine) == len(theirs) >= 3
+    for line, reference in zip(mine, theirs, strict=True):
+        assert line == pytest.approx(reference, rel=1e-3)
+
+
+def _assert_same_weights(one: Path, other: Path) -> None:
+    """Compare what has learned; AdamW also moves weights whose gradient is nothing but rounding."""
+    (last,) = sorted(other.glob("step-*"))[-1:]
+    moments = load_tensors(last / "optimiser.safetensors")
+    for file in ("weights", "ema"):
+        mine, theirs = (load_tensors(place / last.name / f"{file}.safetensors") for place in (one, other))
+        assert mine.keys() == theirs.keys()
+        learned = {name: moments[f"{name}/exp_avg_sq"].sqrt() > 1e-6 for name in mine}
+        assert sum(int(mask.sum()) for mask in learned.values()) > 0.6 * sum(mask.numel() for mask in learned.values())
+        for name, mask in learned.items():
+            torch.testing.assert_close(mine[name][mask], theirs[name][mask], atol=2e-4, rtol=1e-3)
+
+
+def test_two_processes_train_and_encode_as_one_does(together: Path) -> None:
+    ends, others = (json.loads((together / f"ends-{index}.json").read_text()) for index in (0, 1))
+    for name in ("vae-2", "vae-2-2"):
+        assert ends[name] == others[name] == "done"
+        _assert_same_curve(together / name, together / "vae")
+        _assert_same_weights(together / name, together / "vae")
+    # A loss that one process finds not finite sends both back, with other batches.
+    assert ends["poisoned-2"] == others["poisoned-2"] == "done"
+    _assert_same_curve(together / "poisoned-2", together / "poisoned")
+    assert _lines(together / "poisoned")[:2] == _lines(together / "line")[:2]
+    assert _lines(together / "poisoned")[2:] != _lines(together / "line")[2:]
+    # A signal to one stops both after the same step; one process alone then goes on where they stopped.
+    assert ends["sealed"] == ["step-0000002", "step-0000003"]
+    assert others["stopped-2"] == 143
+    assert ends["stopped-2"] == "done"
+    _assert_same_curve(together / "stopped-2", together / "line")
+    _assert_same_weights(together / "stopped-2", together / "line")
+    # What one process meets, the first one says, and all leave with the same code.
+    assert (ends["spoilt-2"], others["spoilt-2"]) == ("ArtifactError: a spoilt member", 3)
+    assert ends["odd-2"] == "RecipeError: training.batch: a batch of 3 cannot be divided evenly among 2 processes"
+    assert others["odd-2"] == 2
+    # One artifact of each stage, with the latents of a single process.
+    assert ends["encoded"] == others["encoded"] == 9
+    workspace = Workspace(together / "run")
+    assert sorted(path.name for path in workspace.root.iterdir() if path.name[0] != ".") == ["latents", "shards", "vae"]
+    networks, _ = read_autoencoder(workspace.open("vae"), torch.device("cpu"))
+    latents, pictures = LatentSet.read(workspace.open("latents")), Pictures(ShardSet(workspace.open("shards")))
+    for index in range(9):
+        posterior = encode_object(networks, pictures, index, [0, 1])
+        torch.testing.assert_close(latents.mean[index], posterior.mean[0], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(latents.std[index], torch.exp(posterior.log_variance[0] / 2), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("total", "count"), [(9, 2), (3, 5), (0, 3), (8, 4)])
+def test_shares_are_in_order_and_leave_nothing_out(total: int, count: int) -> None:
+    shares = [Ranks(index, count).share(total) for index in range(count)]
+    assert [thing for share in shares for thing in share] == list(range(total))
+    assert max(len(share) for share in shares) == -(-total // count)
+
+
+def test_alone_nothing_is_shared() -> None:
+    ones = torch.ones(2)
+    ALONE.average([ones])
+    assert ALONE.sum(ones) is ALONE.joined(ones, 2) is ones
+    assert ALONE.most(3) == 3
+    with pytest.raises(ZeroDivisionError), ALONE.together():
+        _ = 1 / 0
+    with join("cpu") as (ranks, device):
+        assert (ranks, device) == (ALONE, torch.device("cpu"))
+
+
+def test_a_process_without_its_launcher_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(RecipeError, match="cannot join the others") as error, join("cpu"):
+        pass
+    assert "torchrun" in error.value.hint
