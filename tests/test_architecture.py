@@ -16,12 +16,13 @@ LAYERS = [
     {"models", "losses", "diffusion", "rendering", "data", "metrics", "export"},
     {"nn", "geometry", "raycast", "backbones", "artifacts"},
     {"config"},
-    {"talk", "runtime", "seeding", "pretrained"},
+    {"talk", "runtime", "seeding", "cache", "pretrained"},
     {"errors"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 LONGEST_FILE = 400
 UNSAFE = {"pickle", "dill", "joblib", "shelve", "marshal", "cloudpickle"}
+CHECKED = {("ln3d.backbones.inception", "torch.jit.load")}  # of bytes whose hash stands in the program
 
 
 def name_of(path: Path) -> str:
@@ -93,7 +94,7 @@ def test_the_command_line_starts_without_torch(name: str) -> None:
 def test_nothing_is_loaded_that_could_run_code(name: str) -> None:
     assert not {target.split(".")[0] for target in imports(MODULES[name])} & UNSAFE
     for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Attribute):
+        if isinstance(node, ast.Attribute) and (name, ast.unparse(node)) not in CHECKED:
             assert ast.unparse(node) not in (
                 "torch.load",
                 "torch.save",

@@ -8,6 +8,7 @@ import ln3d
 from ln3d.cli import evaluate
 from ln3d.cli.encode import encode
 from ln3d.cli.extract_mesh import extract_mesh
+from ln3d.cli.fetch import fetch
 from ln3d.cli.inspect import inspect
 from ln3d.cli.pack import pack
 from ln3d.cli.render_dataset import render_dataset
@@ -30,6 +31,7 @@ app.command("train-diffusion")(train_diffusion)
 app.command("sample")(sample)
 app.command("extract-mesh")(extract_mesh)
 app.add_typer(evaluate.app, name="eval")
+app.command("fetch")(fetch)
 app.command("inspect")(inspect)
 app.command("pack")(pack)
 

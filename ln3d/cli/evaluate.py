@@ -1,4 +1,4 @@
-"""`ln3d eval METRIC`: one sub-command per metric."""
+"""`ln3d eval METRIC`: one sub-command per metric, and `all`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,31 +9,52 @@ import typer
 from ln3d.cli import options
 from ln3d.cli.places import model_place
 from ln3d.cli.reporting import reported, show, talk_of
-from ln3d.errors import RecipeError
 
-BUILT = {
-    "psnr": "Reconstruction: PSNR of views in dB.",
-    "cov": "Coverage of the reference shapes.",
-    "mmd": "Minimum matching distance to samples.",
+METRICS = {
+    "fid": "Frechet distance of pictures to real ones.",
+    "kid": "Kernel distance of pictures to real ones, in %.",
+    "clip-i": "CLIP similarity to real pictures, in %.",
+    "clip-t": "CLIP similarity to the prompts, in %.",
+    "cov": "Coverage of the reference shapes, in %.",
+    "mmd": "Minimum matching distance to samples, x1e3.",
     "nna": "1-nearest-neighbour accuracy, best at 50 %.",
-}
-NOT_BUILT = {
-    "fid": "Frechet distance (not built yet).",
-    "kid": "Kernel distance (not built yet).",
-    "clip-i": "CLIP image similarity (not built yet).",
+    "psnr": "Reconstruction: PSNR of views in dB.",
+    "ssim": "Reconstruction: structural similarity.",
+    "lpips": "Reconstruction: LPIPS, a perceptual distance.",
+    "all": "Every metric whose networks are there.",
 }
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure a model by one metric.")
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Measure a model, or another system's files, by one metric.",
+)
 
 
 def _command(metric: str) -> Callable[..., None]:
     @reported
     def evaluate(
         model: options.Model = None,
+        reference: Annotated[
+            Path | None,
+            typer.Option("--reference", metavar="DIR", help="Workspace with the real objects.  [default: the model's]"),
+        ] = None,
+        meshes: Annotated[
+            Path | None,
+            typer.Option("--meshes", metavar="DIR", help="Another system's meshes in place of a model."),
+        ] = None,
+        renders: Annotated[
+            Path | None,
+            typer.Option("--renders", metavar="DIR", help="Its pictures <object>/<view>.png in place of a model."),
+        ] = None,
         category: Annotated[str | None, typer.Option("--category", metavar="C", help="Only this category.")] = None,
         count: Annotated[
             int | None,
             typer.Option("--count", "-n", metavar="N", min=1, help="Objects or samples.  [default: the recipe's]"),
+        ] = None,
+        overrides: Annotated[
+            list[str] | None,
+            typer.Option("--set", metavar="KEY=VALUE", help="Change an evaluation.* value of the recipe; repeatable."),
         ] = None,
         output: Annotated[
             Path | None, typer.Option("--output", "-o", metavar="DIR", help="Write the report here.")
@@ -45,11 +66,8 @@ def _command(metric: str) -> Callable[..., None]:
         quiet: options.Quiet = False,
         verbose: options.Verbose = False,
     ) -> None:
-        if metric in NOT_BUILT:
-            raise RecipeError(f"eval {metric} is not built yet", f"built: {', '.join(BUILT)}")
-        model = model_place(model, workspace)
-        if output is None and workspace not in (None, model):
-            output = workspace / "report" / "-".join(filter(None, (metric, category)))
+        if meshes is None and renders is None:
+            model = model_place(model, workspace)
 
         from ln3d.stages import evaluate
 
@@ -57,10 +75,15 @@ def _command(metric: str) -> Callable[..., None]:
             metric,
             model,
             talk_of(quiet, verbose),
+            reference=reference,
+            meshes=meshes,
+            renders=renders,
             category=category,
             count=count,
-            device=device,
+            overrides=tuple(overrides or ()),
             output=output,
+            workspace=workspace,
+            device=device,
             dry_run=dry_run,
         )
         show(result, as_json)
@@ -68,5 +91,5 @@ def _command(metric: str) -> Callable[..., None]:
     return evaluate
 
 
-for _metric, _help in {**BUILT, **NOT_BUILT}.items():
+for _metric, _help in METRICS.items():
     app.command(_metric, help=_help)(_command(_metric))

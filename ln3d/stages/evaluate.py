@@ -1,156 +1,174 @@
-"""`eval`: a model and its shards in, a report out."""
+"""`eval`: a model, or another system's files, and real objects in; a report out."""
 
-import json
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from ln3d.artifacts.manifest import MANIFEST_NAME, fingerprint
-from ln3d.artifacts.opening import Artifact, open_artifact
-from ln3d.artifacts.publish import publish
+from ln3d.artifacts.manifest import fingerprint
+from ln3d.artifacts.opening import Artifact
 from ln3d.artifacts.workspace import Workspace
-from ln3d.config.recipe import Recipe
-from ln3d.data.pictures import Pictures
-from ln3d.data.shards import ShardSet
-from ln3d.errors import ArtifactError, RecipeError
+from ln3d.backbones.images import ImageBackbone, load_backbone
+from ln3d.backbones.perceptual import Lpips, load_lpips
+from ln3d.errors import ArtifactError, LN3DError, RecipeError
 from ln3d.generation.model import DEFAULT_MODEL, Generator
-from ln3d.report.sheets import contact_sheet
 from ln3d.runtime import choose_device, tune_allocator
-from ln3d.stages.reconstruction_scores import SPLITS, Reconstruction, reconstruction_scores
-from ln3d.stages.score_tables import table
-from ln3d.stages.shape_scores import Compared, sample_pictures, shape_scores
+from ln3d.stages import image_scores, reconstruction_scores, shape_scores
+from ln3d.stages.contestants import Contestant, Samples
+from ln3d.stages.evaluation_reports import Sheet, keep_report, published, set_sheet, siblings
+from ln3d.stages.evaluation_store import Store
+from ln3d.stages.real_pictures import RealPictures
+from ln3d.stages.reference import Reference
+from ln3d.stages.score_tables import overview, table
+from ln3d.stages.submissions import MeshFolder, PictureFolder
 from ln3d.talk import Talk
 
-METRICS = ("psnr", "cov", "mmd", "nna")
-PLANNED = ("fid", "kid", "clip-i")
-_SHEET_ROWS = 8  # of every split in the contact sheet
-_SHEET_VIEWS = 3
-_SHEET_SAMPLES = 16
+METRICS = (*image_scores.METRICS, *shape_scores.METRICS, *reconstruction_scores.METRICS)
+_SCORING_VERSION = 2  # raise it when the same objects give another figure
+
+_SHEET_ROWS, _SHEET_VIEWS = 8, 3  # of every split in the contact sheet of reconstructions
 
 
 @dataclass(frozen=True)
-class Sheet:
-    """Pictures of a report: rows of equal length, their labels, the headings of the columns."""
+class Networks:
+    """How the frozen networks of the metrics are loaded."""
 
-    rows: list[list[Tensor]]
-    labels: list[str]
-    columns: list[str]
+    image: Callable[[str, str], ImageBackbone] = load_backbone
+    perceptual: Callable[[str], Lpips] = load_lpips
 
 
-def run(
-    metric: str,
-    model: Path | None,
-    talk: Talk,
-    *,
-    category: str | None = None,
-    count: int | None = None,
-    device: str = "auto",
-    output: Path | None = None,
-    dry_run: bool = False,
-) -> dict[str, Any]:
-    """Measure `metric` of the model against its shards, publish a report, and return it.
+@dataclass(frozen=True)
+class Request:
+    """What is to be measured, and what with."""
 
-    The value is under the metric's own name. Raises RecipeError for a metric that is not built, an unknown category
-    or too few samples, and ArtifactError for a model that has no shards or was trained on others.
+    model: Path | None = None
+    reference: Path | None = None
+    meshes: Path | None = None
+    renders: Path | None = None
+    category: str | None = None
+    count: int | None = None
+    overrides: Sequence[str] = ()
+    device: str = "auto"
+    output: Path | None = None
+    workspace: Path | None = None
+    dry_run: bool = False
+    networks: Networks = field(default_factory=Networks)
+
+    @property
+    def submission(self) -> Path | None:
+        """The folder of another system's files, where there is one."""
+        return self.meshes or self.renders
+
+
+def run(metric: str, model: Path | None, talk: Talk, **options: Any) -> dict[str, Any]:
+    """Measure `metric` (or `all`) of a model, publish a report, and return it. `options` are those of `Request`.
+
+    Real objects come from the workspace `reference`, by default the model's own; `meshes` or `renders` is a folder of
+    another system's files in place of a model. Reports go to `output`, or below `workspace`, by default the
+    reference's. The value is under the metric's own name; made with a stand-in network, that name carries the
+    network's. What was worked out is kept in `<workspace>/evaluation`, for other metrics and for going on.
+
+    Raises RecipeError for a metric that does not exist, an unknown category, too few objects or files that do not fit
+    the protocol, ArtifactError for a model without real objects or trained on others, WeightsError for a missing
+    network, DivergedError where samples are empty.
     """
-    _check_metric(metric)
-    root = model or DEFAULT_MODEL
-    workspace = Workspace(root)
-    source = _shards_of(workspace, root, shipped=model is None)
-    shards = ShardSet(source)
-    check_category(shards, category)
-    generator = Generator.load(model, choose_device(device), sampling=metric != "psnr")
-    _check_lineage(source, generator.artifacts["vae"])
-    count = _count(metric, count, generator.recipe)
-    folder = output or workspace.path("report") / "-".join(filter(None, (metric, category)))
-    plan = {"stage": "eval", "metric": metric, "category": category, "count": count, "report": str(folder)}
-    if dry_run:
-        return {**plan, "shards": source.id, "model": {k: a.id for k, a in generator.artifacts.items()}}
-    tune_allocator()
-    inputs = {"shards": source, **generator.artifacts}
-    mark = fingerprint(plan["metric"], category, count, {name: artifact.id for name, artifact in inputs.items()})
-    done = _published(folder, mark)
-    if done is not None:
-        for line in table(done):
-            talk.say(line)
-        talk.say(f"{folder} is up to date")
-        return done
-    report, sheet = _measure(metric, generator, shards, category, count, talk)
-    references = {name: artifact.id for name, artifact in inputs.items()}
-    report = {"metric": metric, "category": category, **report, "inputs": references}
-    _publish(folder, report, sheet, generator, inputs, mark)
-    for line in table(report):
-        talk.say(line)
-    talk.say(f"published {folder}")
-    return {**report, "report": str(folder)}
-
-
-def check_category(shards: ShardSet, category: str | None) -> None:
-    """Raise RecipeError, listing those that exist, where no object of the shards is of `category`."""
-    known = sorted({record.category for record in shards.objects})
-    if category is not None and category not in known:
-        raise RecipeError(f"there is no object of category {category}", f"choose one of: {', '.join(known) or 'none'}")
-
-
-def _check_metric(metric: str) -> None:
-    if metric in PLANNED:
-        raise RecipeError(f"eval {metric} is not built yet", f"these work: {', '.join(METRICS)}")
+    request = Request(model=model, **options)
+    if metric == "all":
+        return _run_all(request, talk)
     if metric not in METRICS:
-        raise RecipeError(f"there is no metric {metric}", f"choose one of: {', '.join(METRICS)}")
+        raise RecipeError(f"there is no metric {metric}", f"choose one of: {', '.join(METRICS)}, all")
+    return _run(metric, request, talk)
 
 
-def _shards_of(workspace: Workspace, root: Path, *, shipped: bool) -> Artifact:
-    if root.is_dir() and not workspace.has("shards"):
-        what = "the shipped model carries" if shipped else f"{root} has"
-        raise ArtifactError(
-            f"{what} no shards to compare with", "name a workspace that holds shards and a model: --model WORKSPACE"
+def _run(metric: str, request: Request, talk: Talk) -> dict[str, Any]:
+    _check(metric, request)
+    reference = _open_reference(request)
+    reference.check_category(request.category)
+    if metric in reconstruction_scores.METRICS:
+        return _reconstruct(metric, request, reference, talk)
+    return _compare(metric, request, reference, talk)
+
+
+def _run_all(request: Request, talk: Talk) -> dict[str, Any]:
+    """Run every metric that fits what is evaluated; say which ones lack something, and what."""
+    results: dict[str, dict[str, Any]] = {}
+    lacking: dict[str, LN3DError] = {}
+    for metric in METRICS:
+        if request.submission is not None and metric in reconstruction_scores.METRICS:
+            continue
+        output = request.output and request.output / metric
+        try:
+            result = _run(metric, replace(request, output=output), talk)
+            results[str(result["metric"])] = result
+        except LN3DError as error:
+            lacking[metric] = error
+    if not results:
+        raise next(iter(lacking.values()))
+    if not request.dry_run:
+        for line in overview(results):
+            talk.say(line)
+    for name, lack in lacking.items():
+        talk.say(f"no {name}: {lack.message}" + (f" ({lack.hint})" if lack.hint else ""))
+    short = {name: {k: r.get(k) for k in (name, "unit", "interval", "report")} for name, r in results.items()}
+    return {"metric": "all", "results": short, "lacking": {name: lack.message for name, lack in lacking.items()}}
+
+
+def _check(metric: str, request: Request) -> None:
+    given = [name for name in ("model", "meshes", "renders") if getattr(request, name) is not None]
+    if len(given) > 1 and request.submission is not None:
+        raise RecipeError(f"--{' and --'.join(given)} name several systems", "evaluate them one after the other")
+    if request.submission is not None and request.reference is None and request.workspace is None:
+        raise RecipeError(
+            f"{request.submission} has nothing to be compared with", "name a workspace with shards: --reference DIR"
         )
-    return workspace.open("shards")
+    if request.submission is not None and metric in reconstruction_scores.METRICS:
+        raise RecipeError(f"{metric} measures how a model gives real objects back", "name a model: --model DIR")
+    if request.count is not None and request.count < 1:
+        raise RecipeError(f"--count {request.count} leaves nothing to measure", "give --count 1 or more")
+    if request.count == 1 and metric not in reconstruction_scores.METRICS:
+        raise RecipeError(f"{metric} of 1 sample has no meaning", "give --count 2 or more")
 
 
-def _check_lineage(source: Artifact, vae: Artifact) -> None:
-    trained_on = vae.manifest.inputs.get("shards")
-    if trained_on is None or trained_on.id != source.id:
+def _open_reference(request: Request) -> Reference:
+    root = request.reference or request.model or (request.workspace if request.submission else None) or DEFAULT_MODEL
+    workspace = Workspace(root)
+    if root.is_dir() and not workspace.has("shards"):
+        what = "the shipped model carries" if root == DEFAULT_MODEL else f"{root} has"
         raise ArtifactError(
-            f"the VAE {vae.path} was not trained on the shards {source.path}",
+            f"{what} no shards to compare with", "name a workspace with shards: --reference DIR, or --model DIR"
+        )
+    store = Store((request.workspace or root) / "evaluation")
+    return Reference(workspace, workspace.open("shards"), request.overrides, store)
+
+
+def _reconstruct(metric: str, request: Request, reference: Reference, talk: Talk) -> dict[str, Any]:
+    generator = Generator.load(request.model, choose_device(request.device), sampling=False)
+    vae = generator.artifacts["vae"]
+    if not _trained_on(vae, reference.artifact):
+        raise ArtifactError(
+            f"the VAE {vae.path} was not trained on the shards {reference.artifact.path}",
             "evaluate with the shards it was trained on: its training objects are no others",
         )
+    evaluation = reference.recipe.evaluation
+    lpips = request.networks.perceptual(evaluation.lpips) if metric == "lpips" else None
+    count = request.count or evaluation.objects
+    title = metric if lpips is None or lpips.name == "alex" else f"{metric}[{lpips.name}]"
 
-
-def _count(metric: str, count: int | None, recipe: Recipe) -> int:
-    default = recipe.evaluation.objects if metric == "psnr" else recipe.evaluation.samples
-    if count is not None and count < 1:
-        raise RecipeError(f"--count {count} leaves nothing to measure", "give --count 1 or more")
-    return default if count is None else count
-
-
-def _published(folder: Path, mark: str) -> dict[str, Any] | None:
-    """Return the report in `folder` if it was made from the same inputs with the same options."""
-    if not (folder / MANIFEST_NAME).is_file():
-        return None
-    artifact = open_artifact(folder, "report", verify=True)
-    if artifact.manifest.fingerprint != mark:
-        return None
-    report: dict[str, Any] = json.loads(artifact.file("report.json").read_text(encoding="utf-8"))
-    return {**report, "report": str(folder)}
-
-
-def _measure(
-    metric: str, generator: Generator, shards: ShardSet, category: str | None, count: int, talk: Talk
-) -> tuple[dict[str, Any], Sheet]:
-    if metric == "psnr":
-        report, found = reconstruction_scores(generator.autoencoder, generator.recipe, shards, category, count, talk)
+    def measure() -> tuple[dict[str, Any], Sheet]:
+        report, found = reconstruction_scores.reconstruction_scores(
+            metric, generator.autoencoder, reference, request.category, count, talk, vae=vae.id, lpips=lpips
+        )
+        report[title] = report.pop(metric)
         return report, _reconstruction_sheet(found)
-    report, compared = shape_scores(metric, generator, shards, category, count, talk)
-    return report, _shape_sheet(generator, shards, compared)
+
+    inputs = {"shards": reference.artifact, "vae": vae}
+    mark = [count, lpips and lpips.sha256]
+    return _report(title, request, reference, _name(request, reference), inputs, mark, measure, count, talk)
 
 
-def _reconstruction_sheet(found: list[Reconstruction]) -> Sheet:
+def _reconstruction_sheet(found: list[reconstruction_scores.Reconstruction]) -> Sheet:
     rows, labels = [], []
-    for split in SPLITS:
+    for split in reconstruction_scores.SPLITS:
         for item in [f for f in found if f.record.split == split][:_SHEET_ROWS]:
             pairs = zip(item.real[:_SHEET_VIEWS], item.ours[:_SHEET_VIEWS], strict=True)
             rows.append([picture for pair in pairs for picture in pair])
@@ -158,32 +176,105 @@ def _reconstruction_sheet(found: list[Reconstruction]) -> Sheet:
     return Sheet(rows, labels, ["real", "reconstructed"] * (len(rows[0]) // 2))
 
 
-def _shape_sheet(generator: Generator, shards: ShardSet, compared: Compared) -> Sheet:
-    latents = compared.latents[:_SHEET_SAMPLES]
-    ours = sample_pictures(generator, latents, shards)
-    pictures = Pictures(shards)
-    near = [torch.from_numpy(pictures.stack(r.index, [0])[0][0]) for r in compared.nearest[: len(latents)]]
-    labels = [
-        f"{prompt or 'no prompt'}  |  {record.name}"
-        for prompt, record in zip(compared.prompts, compared.nearest, strict=True)
-    ]
-    return Sheet([list(pair) for pair in zip(ours, near, strict=True)], labels[: len(latents)], ["sample", "nearest"])
+def _compare(metric: str, request: Request, reference: Reference, talk: Talk) -> dict[str, Any]:
+    evaluation = reference.recipe.evaluation
+    backbone: ImageBackbone | None = None
+    wanted = evaluation.backbone if metric in ("fid", "kid") else evaluation.clip
+    if metric in image_scores.METRICS and not request.dry_run:
+        backbone = request.networks.image(wanted, str(choose_device(request.device)))
+    contestant, inputs = _contestant(request, reference)
+    count = len(contestant.labels)
+    title = image_scores.titled(metric, backbone.name if backbone else wanted.partition("=")[0])
+
+    def measure() -> tuple[dict[str, Any], Sheet]:
+        if backbone is None:
+            report, compared = shape_scores.shape_scores(metric, contestant, reference, request.category, talk)
+        else:
+            report, compared = image_scores.image_scores(
+                metric, contestant, reference, request.category, backbone, talk
+            )
+        return report, set_sheet(contestant, compared)
+
+    mark = [contestant.identity(), backbone and [backbone.name, backbone.sha256]]
+    return _report(title, request, reference, contestant.name, inputs, mark, measure, count, talk)
 
 
-def _publish(
-    folder: Path,
-    report: dict[str, Any],
-    sheet: Sheet,
-    generator: Generator,
+def _contestant(request: Request, reference: Reference) -> tuple[Contestant, dict[str, Artifact]]:
+    inputs = {"shards": reference.artifact}
+    if request.meshes is not None:
+        return MeshFolder(request.meshes, reference, reference.store, request.count), inputs
+    if request.renders is not None:
+        return PictureFolder(request.renders, request.count), inputs
+    generator = Generator.load(request.model, choose_device(request.device))
+    vae = generator.artifacts["vae"]
+    trained = _trained_on(vae, reference.artifact)
+    if not trained and request.reference is None:
+        raise ArtifactError(
+            f"the VAE {vae.path} was not trained on the shards {reference.artifact.path}",
+            f"compare with them all the same: --reference {reference.artifact.path.parent}",
+        )
+    count = request.count or reference.recipe.evaluation.samples
+    prompts = reference.prompts(request.category, count) if generator.conditional else [""] * count
+    samples = Samples(_name(request, reference), generator, prompts, reference.store, trained)
+    return samples, {**inputs, **generator.artifacts}
+
+
+def _trained_on(vae: Artifact, shards: Artifact) -> bool:
+    trained_on = vae.manifest.inputs.get("shards")
+    return trained_on is not None and trained_on.id == shards.id
+
+
+def _name(request: Request, reference: Reference) -> str:
+    """Return what tables call the model: its folder's name where it is not that of the reference."""
+    if request.model is None:
+        return "shipped model"
+    own = request.model.resolve() == reference.artifact.path.parent.resolve()
+    return "model" if own else request.model.resolve().name
+
+
+def _report(
+    title: str,
+    request: Request,
+    reference: Reference,
+    system: str,
     inputs: dict[str, Artifact],
-    mark: str,
-) -> None:
-    metric = report["metric"]
-    details = {key: report[key] for key in ("metric", metric, "unit", "interval", "category")}
-    with publish(
-        folder, "report", recipe=generator.recipe, inputs=inputs, details=details, fingerprint=mark, replace=True
-    ) as scratch:
-        text = json.dumps(report, indent=1, allow_nan=False)
-        (scratch / "report.json").write_text(text + "\n", encoding="utf-8")
-        title = f"{metric} {report[metric]:.2f} {report['unit']}"
-        contact_sheet(sheet.rows, sheet.labels, scratch / "contact.png", title=title, columns=sheet.columns)
+    mark: object,
+    measure: Callable[[], tuple[dict[str, Any], Sheet]],
+    count: int,
+    talk: Talk,
+) -> dict[str, Any]:
+    """Return the report that is there already, or measure and publish it; with --dry-run, only say which."""
+    folder = _folder(title, request, reference, system)
+    ids = {name: artifact.id for name, artifact in inputs.items()}
+    recipe = reference.recipe
+    known = fingerprint(_SCORING_VERSION, title, request.category, recipe.evaluation, recipe.seed, ids, mark)
+    if request.dry_run:
+        plan = {"stage": "eval", "metric": title, "system": system, "category": request.category, "count": count}
+        return {**plan, "report": str(folder), "inputs": ids, "cameras": _cameras(title, request, reference, talk)}
+    report = published(folder, known)
+    fresh = report is None
+    if report is None:
+        tune_allocator()
+        scores, sheet = measure()
+        report = {"metric": title, "system": system, "category": request.category, **scores, "inputs": ids}
+        keep_report(folder, report, sheet, recipe, inputs, known)
+    for line in table(report, siblings(folder, report)):
+        talk.say(line)
+    talk.say(f"published {folder}" if fresh else f"{folder} is up to date")
+    return {**report, "report": str(folder)}
+
+
+def _cameras(title: str, request: Request, reference: Reference, talk: Talk) -> dict[str, Any]:
+    """Return where a metric looks from, for whoever draws other systems' objects."""
+    if title.partition("[")[0] in image_scores.METRICS:
+        return RealPictures(reference, reference.objects(request.category), talk).facts()
+    return reference.shape_cameras().facts()
+
+
+def _folder(title: str, request: Request, reference: Reference, system: str) -> Path:
+    plain = title.replace("[", "-").replace("]", "").replace(":", "-").replace("/", "-")
+    if request.output is not None:
+        return request.output
+    own = None if system == "model" else system.replace(" ", "-")
+    root = request.workspace or reference.artifact.path.parent
+    return root / "report" / "-".join(filter(None, (plain, request.category, own)))

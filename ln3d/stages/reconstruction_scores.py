@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor
 
-from ln3d.config.recipe import Recipe
+from ln3d.backbones.perceptual import Lpips
 from ln3d.data.captions import colour_words
 from ln3d.data.pictures import Pictures
 from ln3d.data.shards import ObjectRecord, ShardSet
@@ -20,11 +21,14 @@ from ln3d.errors import RecipeError
 from ln3d.metrics.bootstrap import bootstrap_mean
 from ln3d.metrics.image import luma_chroma_psnr, mask_iou, masked_psnr, psnr, ssim
 from ln3d.models.autoencoder import Autoencoder
+from ln3d.stages.reference import Reference
 from ln3d.talk import Talk
 from ln3d.training.vae_step import evaluation_views, reconstruct
 
 SPLITS = ("train", "test")
-_SMALLEST_FOR_SSIM = 11
+METRICS = ("psnr", "ssim", "lpips")
+UNITS = {"psnr": "dB", "ssim": "", "lpips": ""}
+_SMALLEST_FOR_SSIM, _SMALLEST_FOR_LPIPS = 11, 32
 _GREYS = ("black", "grey", "white")
 
 Scores = dict[str, float]
@@ -47,30 +51,43 @@ def chosen_objects(objects: Sequence[ObjectRecord], split: str, category: str | 
 
 
 def reconstruction_scores(
-    networks: Autoencoder, recipe: Recipe, shards: ShardSet, category: str | None, count: int, talk: Talk
+    metric: str,
+    networks: Autoencoder,
+    reference: Reference,
+    category: str | None,
+    count: int,
+    talk: Talk,
+    *,
+    vae: str,
+    lpips: Lpips | None = None,
 ) -> tuple[dict[str, Any], list[Reconstruction]]:
-    """Return the `psnr` report without its artifact ids, and what was compared.
+    """Return the report of `metric` (psnr, ssim or lpips) without its artifact ids, and what was compared.
 
-    `psnr` is the mean over the training objects in dB, whole image on white; `details` has every split, all objects
-    together and each category. Raises RecipeError where the shards have no training object of the category.
+    The value is the mean over the training objects, whole image on white, PSNR in dB; `details` has every split, all
+    objects together and each category. Views are drawn as large as the shards store them and averaged over areas down
+    to `evaluation.resolution`, both pictures alike. `vae` is the id of the networks, under which their pictures are
+    kept. Raises RecipeError where the shards have no training object of the category, for a resolution that the
+    stored one is no multiple of, and for one that is too small for the metric.
     """
-    inputs, targets = evaluation_views(networks.config, shards.views)
+    shards, recipe = reference.shards, reference.recipe
+    side = compared_side(shards.resolution, recipe.evaluation.resolution)
+    _check_side(metric, side)
     chosen = {split: chosen_objects(shards.objects, split, category, count) for split in SPLITS}
     if not chosen["train"]:
         raise RecipeError("there is no training object to reconstruct", "leave out --category")
-    pictures, found = Pictures(shards), []
+    camera = _Camera(networks, Pictures(shards), reference, vae)
+    found = []
     with talk.progress("reconstruct", sum(map(len, chosen.values()))) as progress:
         for record in [record for split in SPLITS for record in chosen[split]]:
-            found.append(_reconstruction(networks, recipe, pictures, record, inputs, targets))
+            found.append(_reconstruction(camera, record, side, lpips))
             progress.advance(psnr=found[-1].scores["psnr"])
     details = {split: _split_details([f for f in found if f.record.split == split], recipe.seed) for split in SPLITS}
-    value = details["train"]["all"]["psnr"]
-    held_out = [v for v in networks.config.supervision.held_out_views if v < shards.views]
+    row = details["train"]["all"]
     protocol = {
-        "input_views": inputs,
-        "compared_views": targets,
-        "never_supervised": targets == held_out,
-        "resolution": shards.resolution,
+        **camera.facts(),
+        "stored_resolution": shards.resolution,
+        "compared_resolution": side,
+        "filter": "none" if side == shards.resolution else "mean over areas, both pictures on white",
         "background": "white",
         "latent": "posterior mean",
         "objects": {split: len(records) for split, records in chosen.items()},
@@ -79,26 +96,94 @@ def reconstruction_scores(
         "interval": "95 % bootstrap over objects",
         "seed": recipe.seed,
     }
-    interval = details["train"]["all"]["psnr_interval"]
-    report = {"psnr": value, "unit": "dB", "interval": interval, "details": details, "protocol": protocol}
-    return report, found
+    if lpips is not None:
+        protocol["backbone"] = {"name": lpips.name, "sha256": lpips.sha256}
+    interval = row[f"{metric}_interval"]
+    report = {metric: row[metric], "unit": UNITS[metric], "interval": interval, "details": details}
+    return {**report, "protocol": protocol}, found
 
 
-def _reconstruction(
-    networks: Autoencoder,
-    recipe: Recipe,
-    pictures: Pictures,
-    record: ObjectRecord,
-    inputs: Sequence[int],
-    targets: Sequence[int],
-) -> Reconstruction:
-    colour, alpha, _ = reconstruct(networks, pictures, record.index, inputs, targets)
-    truth, coverage, _ = pictures.stack(record.index, targets, None)
-    real, real_alpha = torch.from_numpy(truth), torch.from_numpy(coverage)
-    scores = view_scores(colour.float().cpu().clamp(0, 1), alpha.float().cpu(), real, real_alpha)
-    ours = colour.float().cpu().clamp(0, 1)
-    scores |= _colour_scores(recipe, pictures.shards, record.index, targets, ours)
+@dataclass
+class _Camera:
+    """Looks at the reconstruction of an object in the compared views, once: the pictures are kept."""
+
+    networks: Autoencoder
+    pictures: Pictures
+    reference: Reference
+    vae: str
+
+    def __post_init__(self) -> None:
+        self.inputs, self.targets = evaluation_views(self.networks.config, self.pictures.shards.views)
+
+    def facts(self) -> dict[str, Any]:
+        held_out = [v for v in self.networks.config.supervision.held_out_views if v < self.pictures.shards.views]
+        return {
+            "input_views": self.inputs,
+            "compared_views": self.targets,
+            "never_supervised": self.targets == held_out,
+        }
+
+    def look(self, record: ObjectRecord) -> tuple[Float[Tensor, "v h w 3"], Float[Tensor, "v h w 1"]]:
+        def draw() -> dict[str, Tensor]:
+            colour, alpha, _ = reconstruct(self.networks, self.pictures, record.index, self.inputs, self.targets)
+            return {"colour": colour.float().cpu().clamp(0, 1), "alpha": alpha.float().cpu()[..., None]}
+
+        key = [self.vae, self.reference.artifact.id, record.key, self.inputs, self.targets]
+        drawn = self.reference.store.tensors("reconstructions", key, draw)
+        return drawn["colour"], drawn["alpha"]
+
+
+def _reconstruction(camera: _Camera, record: ObjectRecord, side: int, lpips: Lpips | None) -> Reconstruction:
+    drawn, drawn_alpha = camera.look(record)
+    truth, coverage, _ = camera.pictures.stack(record.index, camera.targets)
+    real, real_alpha = torch.from_numpy(truth), torch.from_numpy(coverage)[..., None]
+    ours, ours_alpha, real, real_alpha = (area_mean(p, side) for p in (drawn, drawn_alpha, real, real_alpha))
+    scores = view_scores(ours, ours_alpha[..., 0], real, real_alpha[..., 0])
+    if lpips is not None:
+        scores["lpips"] = float(_perceptual(lpips, ours, real).mean())
+    if {"mask", "normal"} & set(record.lacks):
+        scores |= {"colour_kept": math.nan, "hue_kept": math.nan}
+    else:
+        lighting = camera.reference.dataset.lighting
+        scores |= _colour_scores(lighting, camera.pictures.shards, record.index, camera.targets, drawn)
     return Reconstruction(record, real, ours, scores)
+
+
+@torch.no_grad()
+def _perceptual(lpips: Lpips, ours: Float[Tensor, "v h w 3"], real: Float[Tensor, "v h w 3"]) -> Float[Tensor, " v"]:
+    device = next((p.device for p in lpips.parameters()), torch.device("cpu"))
+    a, b = (rearrange(views, "v h w c -> v c h w").to(device) for views in (ours, real))
+    distances: Float[Tensor, " v"] = lpips(a, b).cpu()
+    return distances
+
+
+def _check_side(metric: str, side: int) -> None:
+    smallest = {"ssim": _SMALLEST_FOR_SSIM, "lpips": _SMALLEST_FOR_LPIPS}.get(metric, 1)
+    if side < smallest:
+        raise RecipeError(
+            f"{metric} needs views of at least {smallest} pixels, not {side}",
+            "set evaluation.resolution higher, or render the data larger",
+        )
+
+
+def compared_side(stored: int, wanted: int) -> int:
+    """Return the side in pixels at which views of `stored` pixels are compared: `wanted`, or `stored` if that is less.
+
+    Raises RecipeError where `stored` is no multiple of it: pixels would have to be split.
+    """
+    if stored > wanted and stored % wanted:
+        sizes = [side for side in range(8, stored + 1) if stored % side == 0]
+        raise RecipeError(
+            f"views of {stored} pixels cannot be averaged to evaluation.resolution {wanted}",
+            f"set it to one of {', '.join(map(str, sizes))}",
+        )
+    return min(stored, wanted)
+
+
+def area_mean(images: Float[Tensor, "v h w c"], side: int) -> Float[Tensor, "v i i c"]:
+    """Return the images with `side` pixels a side, each the mean of the square of pixels that it covers."""
+    factor = images.shape[1] // side
+    return images if factor == 1 else reduce(images, "v (h f) (w g) c -> v h w c", "mean", f=factor, g=factor)
 
 
 def view_scores(
@@ -131,13 +216,13 @@ def view_scores(
 
 
 def _colour_scores(
-    recipe: Recipe, shards: ShardSet, index: int, views: Sequence[int], ours: Float[Tensor, "v h w 3"]
+    lighting: str, shards: ShardSet, index: int, views: Sequence[int], ours: Float[Tensor, "v h w 3"]
 ) -> Scores:
     """Return whether the dominant colour word is kept (1 or 0), and the same for objects that are not grey (or NaN)."""
     real = np.stack([shards.colour(index, view) for view in views])
     normal = np.stack([shards.normal(index, view) for view in views])
     painted = np.concatenate([(ours.numpy() * 255).round().astype(np.uint8), real[..., 3:]], axis=-1)
-    words = [colour_words(pixels, normal, recipe.dataset.lighting, most=1) for pixels in (real, painted)]
+    words = [colour_words(pixels, normal, lighting, most=1) for pixels in (real, painted)]
     kept = float(words[0] == words[1])
     return {"colour_kept": kept, "hue_kept": math.nan if words[0][0] in _GREYS else kept}
 
@@ -156,6 +241,6 @@ def _row(scores: Sequence[Scores], seed: int) -> dict[str, Any]:
     for name in scores[0]:
         estimate = bootstrap_mean(np.array([s[name] for s in scores]), seed=seed)
         row[name] = None if math.isnan(estimate.value) else estimate.value
-        if name == "psnr":
-            row["psnr_interval"] = [estimate.low, estimate.high]
+        if name in UNITS:
+            row[f"{name}_interval"] = [estimate.low, estimate.high]
     return row

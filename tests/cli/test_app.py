@@ -17,12 +17,13 @@ from ln3d.artifacts.workspace import Workspace
 from ln3d.cli import evaluate
 from ln3d.cli.app import app
 from ln3d.config.recipe import Recipe
+from ln3d.data.unfinished import WHOLE, Part
 from ln3d.errors import ArtifactError, DivergedError, LN3DError, MeshError, RecipeError, WeightsError
 from ln3d.talk import Talk
 
 COMMANDS = ["render-dataset", "train-vae", "encode", "train-diffusion", "sample", "extract-mesh", "inspect"]
 RECIPE_COMMANDS = COMMANDS[:4]
-METRICS = [*evaluate.BUILT, *evaluate.NOT_BUILT]
+METRICS = list(evaluate.METRICS)
 
 
 class Stage:
@@ -76,14 +77,39 @@ def test_a_recipe_command_hands_over_recipe_and_workspace(stage: Stage, recipe: 
 
 
 def test_render_dataset_options(stage: Stage, recipe: Path) -> None:
-    call("render-dataset", recipe, "--meshes", "m", "--workers", 3, "--limit", 5)
-    assert stage.options == {"meshes": Path("m"), "workers": 3, "limit": 5, "dry_run": False}
+    call("render-dataset", recipe, "--meshes", "m", "--workers", 3, "--limit", 5, "--only", "a", "--part", "2/8")
+    chosen = {"meshes": Path("m"), "workers": 3, "limit": 5, "only": ["a"], "part": Part(2, 8)}
+    assert stage.options == {**chosen, "dry_run": False}
+    call("render-dataset", recipe)
+    assert (stage.options["only"], stage.options["part"]) == ((), WHOLE)
+    refused = call("render-dataset", recipe, "--part", "0/8")
+    assert refused.exit_code == 2 and "i/n" in refused.output
 
 
 @pytest.mark.parametrize("command", RECIPE_COMMANDS[1:])
 def test_trainings_take_a_device(stage: Stage, recipe: Path, command: str) -> None:
     call(command, recipe, "--device", "cuda:1", "-v")
-    assert stage.options == {"device": "cuda:1", "dry_run": False} and stage.arguments[2].verbosity == 2
+    start = {} if command == "encode" else {"init_from": None}
+    assert stage.options == {"device": "cuda:1", "dry_run": False} | start and stage.arguments[2].verbosity == 2
+
+
+@pytest.mark.parametrize("command", ["train-vae", "train-diffusion"])
+def test_trainings_take_a_start(stage: Stage, recipe: Path, command: str) -> None:
+    call(command, recipe, "--init-from", "other/vae")
+    assert stage.options == {"init_from": Path("other/vae"), "device": "auto", "dry_run": False}
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_of_several_processes_the_first_speaks_for_the_recipe(
+    stage: Stage, recipe: Path, monkeypatch: pytest.MonkeyPatch, rank: str
+) -> None:
+    monkeypatch.setenv("RANK", rank)
+    stage.outcome = RecipeError("a wrong value", "put it right")
+    result = call("train-vae", recipe)
+    assert result.exit_code == 2
+    assert ("error: a wrong value" in result.output) == (rank == "0")
+    stage.outcome = ArtifactError("seen by this process alone")
+    assert "error: seen by this process alone" in call("train-vae", recipe).output
 
 
 def test_sample_options(stage: Stage) -> None:
@@ -101,12 +127,20 @@ def test_extract_mesh_options(stage: Stage) -> None:
     assert call("extract-mesh", "s", "-o", "out", "--format", "stl").exit_code == 2
 
 
-@pytest.mark.parametrize("metric", evaluate.BUILT)
+@pytest.mark.parametrize("metric", METRICS)
 def test_eval_options(stage: Stage, metric: str) -> None:
     call("eval", metric, "--model", "m", "--category", "car", "--count", 7, "-o", "report")
     assert stage.arguments[:2] == (metric, Path("m"))
-    given = {"category": "car", "count": 7, "output": Path("report")}
-    assert stage.options == {**given, "device": "auto", "dry_run": False}
+    given = {"category": "car", "count": 7, "output": Path("report"), "overrides": ()}
+    unsaid = dict.fromkeys(["reference", "meshes", "renders", "workspace"])
+    assert stage.options == {**unsaid, **given, "device": "auto", "dry_run": False}
+
+
+def test_eval_of_another_systems_files(stage: Stage) -> None:
+    call("eval", "fid", "--meshes", "lgm", "--reference", "run", "--set", "evaluation.views=8")
+    assert stage.arguments[:2] == ("fid", None)
+    assert (stage.options["meshes"], stage.options["reference"]) == (Path("lgm"), Path("run"))
+    assert stage.options["overrides"] == ("evaluation.views=8",)
 
 
 def test_a_workspace_is_written_to_and_is_the_model_where_it_holds_one(stage: Stage, tmp_path: Path) -> None:
@@ -121,9 +155,9 @@ def test_a_workspace_is_written_to_and_is_the_model_where_it_holds_one(stage: St
     call("extract-mesh", "-w", run)
     assert stage.arguments[:2] == (run / "samples", run) and stage.options["output"] == run / "meshes"
     call("eval", "cov", "-w", run)
-    assert stage.arguments[1] == run and stage.options["output"] is None
+    assert stage.arguments[1] == stage.options["workspace"] == run
     call("eval", "cov", "-w", run, "--model", "other", "--category", "car")
-    assert stage.arguments[1] == Path("other") and stage.options["output"] == run / "report" / "cov-car"
+    assert stage.arguments[1] == Path("other") and stage.options["workspace"] == run
 
 
 @pytest.mark.parametrize("command", ["sample", "extract-mesh"])
@@ -132,17 +166,10 @@ def test_without_a_place_to_write_the_remedy_is_said(stage: Stage, command: str)
     assert result.exit_code == 2 and "no place to write" in result.stderr and "-o" in result.stderr
 
 
-@pytest.mark.parametrize("metric", evaluate.NOT_BUILT)
-def test_a_metric_that_is_not_built_says_so(metric: str) -> None:
-    result = call("eval", metric, "--json")
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == f"error: eval {metric} is not built yet\nhint: built: {', '.join(evaluate.BUILT)}\n"
-
-
 def test_the_metrics_are_those_of_the_stage() -> None:
     from ln3d.stages import evaluate as real
 
-    assert (tuple(evaluate.BUILT), tuple(evaluate.NOT_BUILT)) == (real.METRICS, real.PLANNED)
+    assert tuple(evaluate.METRICS) == (*real.METRICS, "all")
 
 
 def test_json_is_one_object_and_nothing_else(stage: Stage, recipe: Path) -> None:
@@ -238,7 +265,7 @@ def test_version() -> None:
 HEAVY = "{'torch', 'numpy', 'scipy', 'trimesh', 'PIL', 'yaml', 'rich'}"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["sample", "--help"], ["eval", "fid"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["sample", "--help"], ["eval", "fid", "--help"]])
 def test_what_needs_no_stage_imports_nothing_heavy(arguments: list[str]) -> None:
     program = (
         f"import sys, atexit; atexit.register(lambda: print(sorted({HEAVY} & set(sys.modules)), file=sys.stderr));"

@@ -20,8 +20,10 @@ from ln3d.errors import ArtifactError, DivergedError, LN3DError, RecipeError
 from ln3d.export.mesh import Mesh
 from ln3d.models.autoencoder import Autoencoder
 from ln3d.models.dit import build_denoiser
-from ln3d.stages import evaluate, render_dataset, shape_scores
+from ln3d.stages import contestants, evaluate, render_dataset
+from ln3d.stages.evaluation_store import Store
 from ln3d.stages.reconstruction_scores import chosen_objects, view_scores
+from ln3d.stages.reference import Reference
 from ln3d.talk import Talk
 
 RECIPE = Recipe.model_validate(
@@ -78,7 +80,7 @@ def test_psnr_reports_both_splits_and_is_not_measured_twice(root: Path, capsys: 
     assert report["protocol"]["compared_views"] == [6, 7]
     assert report["protocol"]["never_supervised"]
     artifact = open_artifact(report["report"], "report", verify=True)
-    assert set(artifact.manifest.files) == {"report.json", "contact.png"}
+    assert set(artifact.manifest.files) == {"report.json", "report.html", "contact.png"}
     assert json.loads(artifact.file("report.json").read_text())["psnr"] == report["psnr"]
     before = capsys.readouterr().err
     assert "PSNR" in before
@@ -101,10 +103,15 @@ def test_objects_are_chosen_by_their_source_not_by_their_place(root: Path) -> No
     assert {r.split for r in three} == {"train"}
 
 
-def _real_meshes(shards: ShardSet) -> list[Mesh]:
+def reference_of(root: Path, kept: Path) -> Reference:
+    workspace = Workspace(root)
+    return Reference(workspace, workspace.open("shards"), (), Store(kept))
+
+
+def _real_meshes(root: Path) -> list[Mesh]:
     entries = {entry.source_id: entry for entry in list_objects(RECIPE.dataset)}
     meshes = []
-    for record in shape_scores.reference_shapes(shards, None):
+    for record in reference_of(root, root).shapes(None):
         scene = normalised(load_object(entries[record.source_id], RECIPE.dataset.limits))
         sizes = np.cumsum([0] + [len(part.vertices) for part in scene.parts])
         faces = [part.faces + first for part, first in zip(scene.parts, sizes[:-1], strict=True)]
@@ -113,41 +120,44 @@ def _real_meshes(shards: ShardSet) -> list[Mesh]:
 
 
 def test_a_generator_of_the_real_shapes_is_perfect(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    meshes = _real_meshes(ShardSet(Workspace(root).open("shards")))
+    meshes = _real_meshes(root)
     left = iter(meshes)
-    monkeypatch.setattr(shape_scores, "field_mesh", lambda *a, **k: next(left))
-    report = evaluate.run("cov", root, QUIET, count=len(meshes), output=tmp_path / "real")
+    monkeypatch.setattr(contestants, "field_mesh", lambda *a, **k: next(left))
+    report = evaluate.run("cov", root, QUIET, count=len(meshes), workspace=tmp_path / "real")
     assert report["cov"] == 100
     assert report["details"]["nna"]["value"] == 0
     assert report["details"]["held_out"]["mmd"]["value"] < 10
 
-    monkeypatch.setattr(shape_scores, "field_mesh", lambda *a, **k: meshes[0])
-    collapsed = evaluate.run("mmd", root, QUIET, count=3, output=tmp_path / "collapsed")
+    monkeypatch.setattr(contestants, "field_mesh", lambda *a, **k: meshes[0])
+    collapsed = evaluate.run("mmd", root, QUIET, count=3, workspace=tmp_path / "collapsed")
     assert collapsed["details"]["cov"]["value"] == pytest.approx(100 / len(meshes))
     assert collapsed["mmd"] > 3 * report["details"]["mmd"]["value"]
     assert collapsed["details"]["generated"] == 3
 
 
 def test_samples_without_a_surface_are_counted(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    mesh, calls = _real_meshes(ShardSet(Workspace(root).open("shards")))[0], iter(range(100))
+    mesh, calls = _real_meshes(root)[0], iter(range(100))
 
     def sometimes(*_: object, **__: object) -> Mesh:
         if next(calls) % 2:
             raise DivergedError("the field is empty")
         return mesh
 
-    monkeypatch.setattr(shape_scores, "field_mesh", sometimes)
-    details = evaluate.run("mmd", root, QUIET, output=tmp_path / "half")["details"]
+    monkeypatch.setattr(contestants, "field_mesh", sometimes)
+    details = evaluate.run("mmd", root, QUIET, workspace=tmp_path / "half")["details"]
     assert (details["generated"], details["failed"]) == (2, 2)
     with pytest.raises(DivergedError, match=r"1 of 2 samples have no surface: seed 1: the field is empty"):
-        evaluate.run("mmd", root, QUIET, count=2, output=tmp_path / "none")
+        evaluate.run("mmd", root, QUIET, count=2, workspace=tmp_path / "none")
 
 
 @pytest.mark.parametrize(
     ("metric", "options", "error", "words"),
     [
-        ("fid", {}, RecipeError, "eval fid is not built yet"),
-        ("clip-i", {}, RecipeError, "eval clip-i is not built yet"),
+        ("fid", {"count": 1}, RecipeError, "fid of 1 sample"),
+        ("fid", {"meshes": Path("x"), "renders": Path("y")}, RecipeError, "name several systems"),
+        ("fid", {"overrides": ("seed=3",)}, RecipeError, "--set seed=3: an evaluation changes"),
+        ("fid", {"overrides": ("evaluation.view=3",)}, RecipeError, "did you mean views"),
+        ("ssim", {"overrides": ("evaluation.resolution=8",)}, RecipeError, "ssim needs views of at least 11 pixels"),
         ("beauty", {}, RecipeError, "there is no metric beauty"),
         ("psnr", {"category": "vase"}, RecipeError, "no object of category vase"),
         ("psnr", {"count": 0}, RecipeError, "--count 0"),
@@ -172,7 +182,7 @@ def test_a_model_without_shards_says_where_to_look(root: Path, tmp_path: Path) -
     (tmp_path / "vae").symlink_to(root / "vae")
     with pytest.raises(ArtifactError, match="has no shards to compare with") as caught:
         evaluate.run("psnr", tmp_path, QUIET)
-    assert "--model WORKSPACE" in caught.value.hint
+    assert "--reference DIR" in caught.value.hint
     with pytest.raises(ArtifactError, match="no workspace"):
         evaluate.run("psnr", tmp_path / "nowhere", QUIET)
 
@@ -186,14 +196,15 @@ def test_shards_that_the_vae_never_saw_are_refused(root: Path, tmp_path: Path) -
     assert caught.value.hint
 
 
-def test_prompts_are_the_words_of_the_references_in_turn(root: Path) -> None:
-    references = shape_scores.reference_shapes(ShardSet(Workspace(root).open("shards")), None)
-    assert len({record.shape_id for record in references}) == len(references)
-    prompts = shape_scores.reference_prompts(references, 2 * len(references), seed=3)
+def test_prompts_are_the_words_of_the_references_in_turn(root: Path, tmp_path: Path) -> None:
+    reference = reference_of(root, tmp_path)
+    shapes = reference.shapes(None)
+    assert len({record.shape_id for record in shapes}) == len(shapes)
+    prompts = reference.prompts(None, 2 * len(shapes))
     for k, prompt in enumerate(prompts):
-        assert prompt in references[k % len(references)].captions
-    assert prompts == shape_scores.reference_prompts(references, 2 * len(references), seed=3)
-    assert prompts[:3] == shape_scores.reference_prompts(references, 3, seed=3)
+        assert prompt in shapes[k % len(shapes)].captions
+    assert prompts == reference.prompts(None, 2 * len(shapes))
+    assert prompts[:3] == reference.prompts(None, 3)
 
 
 def test_dry_run_writes_nothing(root: Path, tmp_path: Path) -> None:

@@ -1,0 +1,58 @@
+"""Frozen image networks by name: pictures in, one feature vector each out."""
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from ln3d.backbones.embeddings import DINOV2, dinov2_embedding, open_clip_embedding
+from ln3d.backbones.inception import Inception
+from ln3d.errors import RecipeError
+
+_NAMES = "inception, clip:MODEL, dinov2, dinov2:MODEL; the last three also with =FILE"
+
+
+class ImageBackbone(Protocol):
+    """A frozen image network. What is measured with it carries its name and the hash of its weights."""
+
+    @property
+    def name(self) -> str:
+        """What a table says, such as `inception`, `clip:ViT-B-32`, `dinov2`. Only with `inception` is FID plain FID."""
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the weights."""
+
+    @property
+    def width(self) -> int:
+        """Length of a feature vector."""
+
+    @property
+    def resolution(self) -> int:
+        """Side to which pictures are resized, in pixels."""
+
+    def features(self, images: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, "n d"]:
+        """Return one feature vector per sRGB picture, not normalised, the same in any batch up to rounding."""
+        ...
+
+
+def load_backbone(name: str, device: str = "cpu") -> ImageBackbone:
+    """Return the backbone called `name`: `inception`, `clip:MODEL[=FILE]` or `dinov2[:MODEL][=FILE]`.
+
+    FILE is a safetensors file of one's own; without it the weights are looked for in the cache.
+
+    Raises:
+        RecipeError: no backbone is called so.
+        WeightsError: its weights are missing (the hint names the one command or file) or are not the expected ones.
+    """
+    plain, _, file = name.partition("=")
+    kind, _, model = plain.partition(":")
+    path = Path(file).expanduser() if file else None
+    if name == "inception":
+        return Inception(device)
+    if kind == "clip" and model:
+        return open_clip_embedding(model, path, device)
+    if kind == "dinov2":
+        return dinov2_embedding(model or DINOV2, path, device)
+    raise RecipeError(f"there is no image backbone {name!r}", f"there are: {_NAMES}")

@@ -1,0 +1,128 @@
+"""Frozen transformers of timm and open_clip as feature maps: right place, right scale, no learning, two derivatives."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ln3d.backbones import frozen_maps
+from ln3d.backbones.embeddings import Embedding
+from ln3d.backbones.frozen_maps import FrozenTransformer, clip_maps, load_frozen_maps, spread_depths, timm_maps
+from ln3d.backbones.torchvision_import import import_torchvision
+from ln3d.errors import RecipeError
+
+
+class Places(nn.Module):
+    """A transformer in name only: block i returns i plus the mean colour of each patch, and a class token of i."""
+
+    def __init__(self, patch: int = 4) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        self.patch = patch
+
+    def forward_intermediates(self, x: Tensor, indices: list[int], intermediates_only: bool) -> dict[str, list[Tensor]]:
+        assert intermediates_only
+        self.seen = x
+        patches = self.weight * nn.functional.avg_pool2d(x, self.patch)
+        return {
+            "image_intermediates": [patches + i for i in indices],
+            "image_intermediates_prefix": [torch.full((len(x), 2, 3), float(i)) for i in indices],
+        }
+
+
+def _frozen(statistics: tuple[tuple[float, ...], tuple[float, ...]] = ((0.5,) * 3, (0.25,) * 3)) -> FrozenTransformer:
+    return FrozenTransformer(Places(), 3, 16, [1, 3, 5], statistics, {})
+
+
+def test_pictures_are_resized_and_normalised_and_depths_are_the_chosen_ones() -> None:
+    frozen = _frozen()
+    maps = frozen(torch.full((2, 3, 7, 7), 0.75))
+    torch.testing.assert_close(frozen.network.seen, torch.ones(2, 3, 16, 16))
+    assert [level.shape for level in maps.levels] == [(2, 3, 4, 4)] * 3
+    assert [level.mean().item() for level in maps.levels] == pytest.approx([2, 4, 6])
+    assert maps.summary.tolist() == [[5.0] * 3] * 2
+    assert frozen.widths == (3, 3, 3) and frozen.summary_width == 3
+
+
+def test_it_is_frozen_whatever_it_is_told_and_lets_the_picture_learn() -> None:
+    frozen = nn.Sequential(_frozen()).train()[0]
+    assert not frozen.network.training
+    picture = torch.rand(1, 3, 16, 16, requires_grad=True)
+    frozen(picture).levels[0].sum().backward()
+    assert picture.grad is not None and picture.grad.abs().min() > 0
+    assert [p.grad for p in frozen.parameters()] == [None]
+
+
+@pytest.mark.parametrize(
+    ("depth", "levels", "blocks"), [(12, 3, [3, 7, 11]), (24, 4, [5, 11, 17, 23]), (2, 2, [0, 1]), (5, 1, [4])]
+)
+def test_depths_are_spread_and_end_with_the_last(depth: int, levels: int, blocks: list[int]) -> None:
+    assert spread_depths(depth, levels) == blocks
+
+
+def _check(maps: FrozenTransformer, patches: int, width: int) -> None:
+    picture = torch.rand(2, 3, 20, 20, requires_grad=True)
+    found = maps(picture)
+    assert [level.shape for level in found.levels] == [(2, width, patches, patches)] * len(maps.widths)
+    assert found.summary.shape == (2, width)
+    again = maps(picture, twice=True)
+    for one, other in zip(found.levels, again.levels, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+    (slope,) = torch.autograd.grad(again.summary.square().sum(), picture, create_graph=True)
+    slope.square().sum().backward()
+    assert picture.grad is not None and picture.grad.isfinite().all() and picture.grad.any()
+
+
+def _timm() -> Any:
+    import_torchvision()
+    from timm.models.vision_transformer import VisionTransformer
+
+    torch.manual_seed(0)
+    return VisionTransformer(img_size=28, patch_size=14, embed_dim=16, depth=4, num_heads=2, num_classes=0)
+
+
+class _Clip(nn.Module):
+    """Both towers of a CLIP as open_clip has them, of which only that of pictures is here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        import_torchvision()
+        from open_clip.transformer import VisionTransformer
+
+        torch.manual_seed(0)
+        self.visual = VisionTransformer(
+            image_size=16, patch_size=8, width=16, layers=3, heads=2, mlp_ratio=2.0, output_dim=8
+        )
+
+    def encode_image(self, pictures: Tensor) -> Tensor:
+        return self.visual(pictures)
+
+
+def test_a_transformer_of_timm() -> None:
+    _check(timm_maps(_timm(), levels=2), patches=2, width=16)
+
+
+def test_the_picture_tower_of_open_clip() -> None:
+    _check(clip_maps(_Clip().visual, levels=3), patches=2, width=16)
+
+
+def _called(monkeypatch: pytest.MonkeyPatch, backbone: object) -> None:
+    monkeypatch.setattr(frozen_maps, "load_backbone", lambda name, device: backbone)
+
+
+def test_they_are_found_by_the_name_of_the_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for network, levels in ((_timm(), 4), (_Clip().encode_image, 3)):
+        _called(monkeypatch, Embedding("x", "", 8, 16, network, (0.5,) * 3, (0.5,) * 3, "cpu"))
+        maps = load_frozen_maps("x", levels)
+        assert len(maps(torch.rand(1, 3, 9, 9)).levels) == len(maps.widths) == levels
+
+
+def test_what_is_no_transformer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    convolutional = nn.Module()
+    convolutional.visual = nn.Conv2d(3, 4, 3)
+    method = _Clip.encode_image.__get__(convolutional)
+    for backbone in (object(), Embedding("x", "", 8, 16, method, (0.5,) * 3, (0.5,) * 3, "cpu")):
+        _called(monkeypatch, backbone)
+        with pytest.raises(RecipeError, match="inception is no vision transformer"):
+            load_frozen_maps("inception")
