@@ -1,6 +1,7 @@
 """The catalogue, the built-in meshes and a folder of one's own."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -101,6 +102,13 @@ def test_wrong_collections(collection, message):
 def test_one_collection_twice():
     with pytest.raises(RecipeError, match="listed twice"):
         listed(CollectionConfig(kind="parametric"), CollectionConfig(kind="parametric"))
+
+
+def test_a_file_name_that_is_no_text_is_said(tmp_path):
+    root = folder_of(tmp_path / "mine", "chair/a.ply")
+    (root / os.fsdecode(b"chair/b\xff.ply")).write_bytes(b"")
+    with pytest.raises(RecipeError, match="is not UTF-8"):
+        listed(CollectionConfig(kind="folder", path=str(root)))
 
 
 def test_folder_names_categories_and_order(tmp_path, monkeypatch):

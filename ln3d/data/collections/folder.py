@@ -1,7 +1,7 @@
 """A folder of one's own meshes: sub-folders are categories, and captions.csv or .jsonl may describe them."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from ln3d.config.render import CollectionConfig, LimitsConfig
@@ -10,6 +10,7 @@ from ln3d.data.collections.shapenet import SYNSETS
 from ln3d.data.own_captions import COLUMNS, read_own_captions
 from ln3d.data.readers.mesh import READERS, read_scene
 from ln3d.data.readers.scene import Scene
+from ln3d.errors import RecipeError
 
 _GENERIC = frozenset(("model", "model_normalized", "mesh", "scene", "models", "object"))
 
@@ -18,10 +19,12 @@ def entries(config: CollectionConfig, root: Path) -> list[CatalogueEntry]:
     """Return every mesh under `root` in the order of their paths.
 
     Raises:
-        RecipeError: a line of captions.csv or captions.jsonl is malformed or names a mesh that is not there.
+        RecipeError: a file name is no text, or a line of captions.csv or captions.jsonl is malformed or names a mesh
+            that is not there.
     """
     root = root.resolve()
     meshes = sorted(_meshes(root))
+    _check_names(root, meshes)
     told = read_own_captions(root, frozenset(meshes))
     return [_entry(root, name, told.get(name, [])) for name in meshes]
 
@@ -37,6 +40,14 @@ def _meshes(root: Path) -> Iterator[str]:
         name = path.relative_to(root).as_posix()
         if path.suffix.lower() in READERS and path.is_file() and not any(part[0] == "." for part in name.split("/")):
             yield name
+
+
+def _check_names(root: Path, meshes: Sequence[str]) -> None:
+    for name in meshes:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise RecipeError(f"{root}: the name {name!r} is not UTF-8", "Rename the file or its folder.") from None
 
 
 def _entry(root: Path, name: str, rows: list[dict[str, str]]) -> CatalogueEntry:
