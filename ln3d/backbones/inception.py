@@ -4,6 +4,7 @@ Resizing is clean-fid's, and so is the range: (x - 128) / 128 for x in [0, 255].
 """
 
 import io
+import warnings
 
 import numpy as np
 import torch
@@ -28,7 +29,10 @@ class Inception:
         """Open the fetched file; WeightsError where it is missing or is another one."""
         # TorchScript can hold code. These very bytes have just been compared with a hash that is written in the
         # program, so they are the one known file and nothing that somebody put in its place.
-        self._network = torch.jit.load(io.BytesIO(INCEPTION.read_bytes()), map_location=device).eval()
+        data = io.BytesIO(INCEPTION.read_bytes())
+        with warnings.catch_warnings():  # newer PyTorch deprecates TorchScript, but that is what the file is
+            warnings.simplefilter("ignore", FutureWarning)
+            self._network = torch.jit.load(data, map_location=device).eval()
         self._device = device
 
     @torch.inference_mode()

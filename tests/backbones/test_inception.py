@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,9 @@ class FirstPixels(nn.Module):
 def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Put a network that returns its first inputs into the cache, as if it were the known file."""
     buffer = io.BytesIO()
-    torch.jit.save(torch.jit.trace(FirstPixels(), torch.zeros(2, 3, 299, 299)), buffer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # newer PyTorch deprecates TorchScript
+        torch.jit.save(torch.jit.trace(FirstPixels(), torch.zeros(2, 3, 299, 299)), buffer)
     monkeypatch.setenv("LN3D_CACHE", str(tmp_path))
     digest = hashlib.sha256(buffer.getvalue()).hexdigest()
     monkeypatch.setattr(inception, "INCEPTION", WeightFile("stand-in.pt", digest, "inception"))
