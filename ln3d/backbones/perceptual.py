@@ -16,6 +16,11 @@ _SMALLEST_NORM = 1e-10
 
 _ALEX = {0: (4, 2), 1: (1, 2), 2: (1, 1), 3: (1, 1), 4: (1, 1)}
 """Stride and padding of AlexNet's convolutions; VGG's are all (1, 1)."""
+_LAYERS = {
+    "alex": ((64, 11), (192, 5), (384, 3), (256, 3), (256, 3)),
+    "vgg": tuple((width, 3) for width in (64, 64, 128, 128, *[256] * 3, *[512] * 6)),
+}
+"""Channels and side of each convolution."""
 _POOLED_BEFORE = {"alex": (1, 2), "vgg": (2, 4, 7, 10)}
 _COMPARED = {"alex": (0, 1, 2, 3, 4), "vgg": (1, 3, 6, 9, 12)}
 _POOL = {"alex": 3, "vgg": 2}
@@ -46,12 +51,17 @@ class Lpips(nn.Module):
             size = tuple(image.shape[-2:])
             raise ValueError(f"LPIPS on {self.name} needs pictures of {self.smallest} pixels, not {size}")
         total = image.new_zeros(len(image))
-        for number, (ours, theirs) in enumerate(zip(self._maps(image), self._maps(reference), strict=True)):
+        for number, (ours, theirs) in enumerate(zip(self.maps(image), self.maps(reference), strict=True)):
             difference = (_unit(ours) - _unit(theirs)).square()
             total = total + torch.einsum("bchw,c->bhw", difference, self._of("head", number)).mean(dim=(1, 2))
         return total
 
-    def _maps(self, image: Float[Tensor, "b 3 h w"]) -> Iterator[Float[Tensor, "b c i j"]]:
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of the five feature maps."""
+        return tuple(len(self._of("head", number)) for number in range(len(_COMPARED[self.name])))
+
+    def maps(self, image: Float[Tensor, "b 3 h w"]) -> Iterator[Float[Tensor, "b c i j"]]:
         """Yield the five feature maps that are compared, each after its rectification."""
         x = (2 * image - 1 - self.mean) / self.std
         for number in range(_COMPARED[self.name][-1] + 1):
@@ -74,10 +84,27 @@ def load_lpips(name: str) -> Lpips:
         RecipeError: there is no LPIPS of that name.
         WeightsError: its weights are missing (the hint is `ln3d fetch lpips`) or are not the expected ones.
     """
-    if name not in LPIPS:
-        raise RecipeError(f"there is no LPIPS on {name!r}", f"there are: {', '.join(LPIPS)}")
+    _check_name(name)
     weights = {key: torch.from_numpy(value.copy()) for key, value in LPIPS[name].read_tensors().items()}
     return Lpips(name, weights, LPIPS[name].sha256)
+
+
+def untrained_lpips(name: str) -> Lpips:
+    """Return LPIPS on the network `name` whose weights are all zero and need no file; RecipeError as `load_lpips`."""
+    _check_name(name)
+    weights, inputs = {}, 3
+    for number, (width, side) in enumerate(_LAYERS[name]):
+        weights[f"conv.{number}.weight"] = torch.zeros(width, inputs, side, side)
+        weights[f"conv.{number}.bias"] = torch.zeros(width)
+        inputs = width
+    compared = (_LAYERS[name][number][0] for number in _COMPARED[name])
+    heads = {f"head.{number}": torch.zeros(width) for number, width in enumerate(compared)}
+    return Lpips(name, weights | heads)
+
+
+def _check_name(name: str) -> None:
+    if name not in LPIPS:
+        raise RecipeError(f"there is no LPIPS on {name!r}", f"there are: {', '.join(LPIPS)}")
 
 
 def _unit(features: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c i j"]:

@@ -11,6 +11,8 @@ CollectionKind = Literal[
     "objaverse", "nerf", "srn", "eg3d", "gobjaverse",
 ]  # fmt: skip
 
+Renderer = Literal["embree", "gl", "blender"]
+
 
 class CollectionConfig(Section):
     """One source of meshes, or of pictures that were rendered elsewhere (`nerf`, `srn`, `eg3d`, `gobjaverse`)."""
@@ -81,6 +83,8 @@ class SplitConfig(Section):
     """Share of the shapes used for validation."""
     test: float = Field(0.07, ge=0, lt=1)
     """Share of the shapes held out for evaluation."""
+    held_out: tuple[str, ...] = ()
+    """Source ids of objects whose shapes, in all their liveries, are held out for evaluation besides."""
 
 
 class DatasetConfig(Section):
@@ -93,6 +97,9 @@ class DatasetConfig(Section):
     """Width and height of a view in pixels."""
     supersampling: int = Field(2, ge=1, le=8)
     """Rays per pixel and axis for colour and coverage."""
+    renderer: Renderer = "embree"
+    """`embree`: casts rays on the processor; `gl`: OpenGL, the same pictures faster where there is a GPU (the extra
+    `gl`); `blender`: Blender's Cycles, with shadows (the extra `blender`)."""
     lighting: Literal["rig", "albedo"] = "rig"
     """`rig`: lights fixed in the world; `albedo`: plain surface colour."""
     captions: Literal["coloured", "described"] = "coloured"

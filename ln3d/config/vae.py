@@ -129,10 +129,15 @@ class SupervisionConfig(Section):
     """Side of the `crop` window in pixels."""
     foreground: float = Field(0.875, ge=0, le=1)
     """Probability that a ray or a crop is drawn near the object."""
+    near_miss: float = Field(1.0, gt=0)
+    """How often a pixel just outside an outline is drawn, where one just inside has 2 and one well inside 1. At 2 both
+    sides count alike; below, density grows over outlines, since what it hides there is seldom looked at."""
     resolution: int | None = None
     """Side of the supervised views, where it is smaller than the data's; null keeps the data's."""
     held_out_views: tuple[int, ...] = ()
     """Views of every object that are never an input and never supervised."""
+    known_views: int | None = Field(None, ge=1)
+    """How many views of an object, always the same ones of the others, training ever sees; null is all."""
 
 
 class VaeLossConfig(Section):
@@ -161,7 +166,11 @@ class VaeLossConfig(Section):
     lpips_net: Literal["alex", "vgg"] = "alex"
     """Network whose features the perceptual loss compares: AlexNet or VGG-16."""
     adversarial: float = Field(0.0, ge=0)
-    """Vision-aided discriminators (need `crop` or `full` supervision)."""
+    """Fooling the discriminator to which pictures of input views are real and their renders are not (needs `crop` or
+    `full` supervision)."""
+    adversarial_novel: float = Field(0.0, ge=0)
+    """Fooling the discriminator to which renders of input views are real and those of novel views are not (likewise).
+    Where no novel view is supervised, one is rendered from another object's camera."""
     kl: float = Field(1e-6, ge=0)
     """KL divergence, summed over the latent, mean over the batch (after the ramp)."""
     kl_initial: float | None = Field(None, ge=0)
@@ -170,6 +179,32 @@ class VaeLossConfig(Section):
     """Step at which the KL ramp begins."""
     kl_end: int = Field(30000, ge=0)
     """Step at which the KL weight is reached."""
+
+
+class DiscriminatorConfig(Section):
+    """Vision-aided discriminators: small heads that learn, on a frozen network that sees the pictures for them."""
+
+    backbone: str = "dinov2"
+    """The frozen network: `dinov2[:MODEL]` of timm or `clip:ViT-...` of open_clip, both with =FILE for weights of one's
+    own; `lpips:alex` or `lpips:vgg`; `random`, filters that need no weights."""
+    levels: int = Field(3, ge=1, le=5)
+    """Depths of the frozen network that have a head, evenly spread; one more head judges its summary."""
+    hidden: int = Field(64, ge=4)
+    """Width of a head."""
+    loss: Literal["non_saturating", "hinge"] = "non_saturating"
+    """What both sides minimise: `non_saturating`, the paper's, is the cross entropy; `hinge` stops at a margin."""
+    start: int = Field(0, ge=0)
+    """Step at which they begin to learn and to be listened to."""
+    learning_rate: float = Field(2e-4, gt=0)
+    """AdamW's for the discriminator of input views, all the time."""
+    novel_learning_rate: float = Field(1e-4, gt=0)
+    """AdamW's for the discriminator of novel views, all the time."""
+    betas: tuple[float, float] = (0.0, 0.999)
+    """AdamW's moment decays."""
+    r1: float = Field(0.0, ge=0)
+    """Gamma of the penalty on slopes at real pictures (R1); 0 is none."""
+    r1_every: int = Field(16, ge=1)
+    """Steps between two computations of the penalty, which then counts as often."""
 
 
 class AugmentationConfig(Section):
@@ -196,15 +231,35 @@ class VaeConfig(Section):
     renderer: RendererConfig = RendererConfig()
     supervision: SupervisionConfig = SupervisionConfig()
     losses: VaeLossConfig = VaeLossConfig()
+    discriminators: DiscriminatorConfig = DiscriminatorConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     training: TrainingConfig = TrainingConfig()
 
     @model_validator(mode="after")
     def _pictures_have_neighbours(self) -> Self:
-        needing = [name for name in ("smoothness", "lpips", "adversarial") if getattr(self.losses, name) > 0]
+        names = ("smoothness", "lpips", "adversarial", "adversarial_novel")
+        needing = [name for name in names if getattr(self.losses, name) > 0]
         if self.supervision.kind == "rays" and needing:
             raise ValueError(
                 f"losses.{' and losses.'.join(needing)} compare pictures, and sparse rays are none: "
                 "set supervision.kind to crop or full"
             )
         return self
+
+    @model_validator(mode="after")
+    def _views_suffice(self) -> Self:
+        supervision = self.supervision
+        if self.losses.adversarial + self.losses.adversarial_novel > 0 and supervision.input_views == 0:
+            raise ValueError("discriminators compare with input views: set supervision.input_views to at least 1")
+        needed = self.encoder.views + supervision.novel_views
+        if supervision.known_views is not None and supervision.known_views < needed:
+            raise ValueError(
+                f"{self.encoder.views} input and {supervision.novel_views} novel views need as many known ones: "
+                f"raise supervision.known_views to at least {needed}"
+            )
+        return self
+
+    @property
+    def imagines_views(self) -> bool:
+        """Whether views are rendered that no picture shows, for a discriminator alone."""
+        return self.losses.adversarial_novel > 0 and self.supervision.novel_views == 0

@@ -1,6 +1,6 @@
 """Training batches of stage 1: which objects, views and rays a step sees."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +31,8 @@ class VaeBatches:
 
     `objects` are indices into the shards. Keys of a batch: `input_colour` (b v 3 h w), `input_depth` (b v h w),
     `input_cameras` (b v 4 4), `input_intrinsics` (b v 3 3), and for r rays per object `origins`, `directions`,
-    `colour` (b r 3), `alpha`, `depth`, `hint` (b r): the depth to look at closely.
+    `colour` (b r 3), `alpha`, `depth`, `hint` (b r): the depth to look at closely. Where a recipe imagines views, also
+    the rays of one, `imagined_origins` and `imagined_directions` (b r 3): as many as of one supervised view.
     """
 
     shards: ShardSet
@@ -60,12 +61,29 @@ class VaeBatches:
     def _sample(self, position: int, step: int, retries: int) -> Batch:
         index = self._object(position)
         random = numpy_generator(self.seed, "vae", position, retries)
-        inputs, supervised = choose_views(random, self.shards.views, self.config)
+        inputs, supervised = choose_views(random, self.shards.views, self.config, self._known(index))
         progress = step / self.config.training.steps
         tint = draw_tint(random, self.config.augmentation, progress)
         batch = input_views(self.pictures, index, inputs, self.config, tint, random)
         batch.update(self._rays(index, supervised, random, tint))
+        if self.config.imagines_views:
+            batch.update(self._imagined(numpy_generator(self.seed, "imagined", position, retries)))
         return batch
+
+    def _known(self, index: int) -> Collection[int]:
+        """Return the views of an object that may be chosen."""
+        count, held_out = self.config.supervision.known_views, self.config.supervision.held_out_views
+        if count is None:
+            return range(self.shards.views)
+        order = numpy_generator(self.seed, "known", index).permutation(self.shards.views)
+        return [int(view) for view in order if view not in held_out][:count]
+
+    def _imagined(self, random: np.random.Generator) -> Batch:
+        """Return rays through a known view of any training object: a camera from which this one may not be known."""
+        index = self.objects[int(random.integers(len(self.objects)))]
+        inputs, _ = choose_views(random, self.shards.views, self.config, self._known(index))
+        rays = self._rays(index, inputs[:1], random, np.eye(3, dtype=np.float32))
+        return {f"imagined_{name}": rays[name] for name in ("origins", "directions")}
 
     def _rays(self, index: int, views: Sequence[int], random: np.random.Generator, tint: np.ndarray) -> Batch:
         supervision = self.config.supervision
@@ -102,10 +120,12 @@ def check_views(config: VaeConfig, views: int) -> None:
         raise RecipeError("vae.supervision.input_views exceeds vae.encoder.views", "supervise at most the input views")
 
 
-def choose_views(random: np.random.Generator, views: int, config: VaeConfig) -> tuple[list[int], list[int]]:
-    """Return input views and supervised views of one object, held-out ones excluded."""
-    held_out = set(config.supervision.held_out_views)
-    order = [int(v) for v in random.permutation(views) if v not in held_out]
+def choose_views(
+    random: np.random.Generator, views: int, config: VaeConfig, known: Collection[int] | None = None
+) -> tuple[list[int], list[int]]:
+    """Return input views and supervised views of one object: of those that are `known`, held-out ones excluded."""
+    held_out, known = set(config.supervision.held_out_views), range(views) if known is None else known
+    order = [int(v) for v in random.permutation(views) if v not in held_out and v in known]
     inputs, rest = order[: config.encoder.views], order[config.encoder.views :]
     return inputs, inputs[: config.supervision.input_views] + rest[: config.supervision.novel_views]
 
@@ -158,7 +178,7 @@ def choose_pixels(
     views, side = alpha.shape[0], alpha.shape[-1]
     if config.kind == "full":
         return torch.arange(alpha.numel())
-    weights = _closeness(alpha)
+    weights = _closeness(alpha, config.near_miss)
     if config.kind == "rays":
         weights = config.foreground * weights / weights.sum() + (1 - config.foreground) / weights.numel()
         cumulative = np.cumsum(weights.reshape(-1).numpy().astype(np.float64))
@@ -194,12 +214,13 @@ def _window(
     return (rows[:, None] * side + columns).reshape(-1)
 
 
-def _closeness(alpha: Float[Tensor, "v h w"]) -> Float[Tensor, "v h w"]:
+def _closeness(alpha: Float[Tensor, "v h w"], near_miss: float) -> Float[Tensor, "v h w"]:
     solid = (alpha > 0.5).numpy()
     border, near = (_window_side(reach, solid.shape[-1]) for reach in (_BORDER_REACH, _NEAR_REACH))
     grown, around = (maximum_filter(solid, (1, side, side), mode="constant", cval=False) for side in (border, near))
     shrunk = minimum_filter(solid, (1, border, border), mode="constant", cval=True)
     weights = solid + _BORDER * (grown ^ shrunk) + _NEAR * (around ^ grown)
+    weights += (near_miss - _BORDER) * (grown & ~solid)
     return torch.from_numpy(weights.astype(np.float32)) + 1e-6  # an empty view still has somewhere to look
 
 

@@ -1,24 +1,28 @@
 """What stage 1 costs before it is begun: operations and memory, counted on tensors without contents, and hours."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
 from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
+from ln3d.backbones.frozen_maps import AnyFrozen, untrained_maps
 from ln3d.config.recipe import Recipe
 from ln3d.models.autoencoder import Autoencoder
 from ln3d.models.decoder import count_parameters
+from ln3d.models.discriminator import ViewDiscriminators
 from ln3d.models.encoder import AlignedEncoder
 from ln3d.models.posterior import Posterior
 from ln3d.models.views import Views
+from ln3d.rendering.fields import Field
 from ln3d.rendering.volume import render_rays
-from ln3d.training.vae_step import radiance
+from ln3d.training.adversarial_step import build_discriminators, contest, view_kinds
+from ln3d.training.vae_step import radiance, shown_pictures
 
 GPUS = 8
 UTILISATION = 0.4
@@ -28,6 +32,7 @@ PEAK = {"bf16": 312e12, "fp32": 156e12}
 PAPER_STEPS, PAPER_DAYS = 800_000, 7
 """LN3Diff: iterations of each stage, and days on 8 A100 for both stages together."""
 _STATE_BYTES = 20  # per weight, in fp32: itself, its gradient, AdamW's two moments, the moving average
+_HEAD_BYTES = 16  # the same of discriminators, which have no moving average
 
 
 class Cost(NamedTuple):
@@ -55,7 +60,7 @@ _CPU_ATTENTION = {  # the CPU's fused kernel, which the counter does not know by
 }
 
 
-def measured(loss: Callable[[], Tensor], parameters: Iterable[nn.Parameter]) -> Cost:
+def measured(loss: Callable[[], Tensor], parameters: Iterable[Tensor]) -> Cost:
     """Return the cost of the scalar that `loss` returns and of its gradient; its tensors need no contents."""
     weights = {p.untyped_storage()._cdata for p in parameters}
     kept: dict[int, torch.UntypedStorage] = {}
@@ -76,12 +81,46 @@ def measured(loss: Callable[[], Tensor], parameters: Iterable[nn.Parameter]) -> 
 def vae_cost(recipe: Recipe) -> Cost:
     """Return the cost of one object in a training step of stage 1, in the recipe's precision.
 
-    The perceptual network is left out. With gradient checkpointing the second forward pass is counted among the
-    operations, and what one block keeps meanwhile is not among the bytes.
+    The perceptual network is left out, and so is the penalty on discriminators' slopes. With gradient checkpointing
+    the second forward pass is counted among the operations, and what one block keeps meanwhile is not among the bytes.
     """
-    with FakeTensorMode():
-        networks = Autoencoder(recipe.vae).train()
-        return measured(lambda: _pass(networks, recipe), networks.parameters())
+    frozen = _frozen_network(recipe)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        networks, discriminators = Autoencoder(recipe.vae).train(), _discriminators(frozen, recipe)
+        weights = [module for module in (networks, discriminators, frozen) if module is not None]
+        parameters = [tensor for module in weights for tensor in (*module.parameters(), *module.buffers())]
+        return measured(lambda: _pass(networks, discriminators, recipe), parameters)
+
+
+class Heads(NamedTuple):
+    """What discriminators consist of, in weights."""
+
+    trained: int
+    frozen: int
+    """Of the network that they look at."""
+
+
+def discriminator_weights(recipe: Recipe) -> Heads:
+    """Return how many weights the discriminators of a recipe have, and the network behind them; zeros for none."""
+    frozen = _frozen_network(recipe)
+    if frozen is None:
+        return Heads(0, 0)
+    with torch.device("meta"):
+        trained = count_parameters(build_discriminators(frozen, recipe.vae, recipe.seed))
+    return Heads(trained, sum(tensor.numel() for tensor in (*frozen.parameters(), *frozen.buffers())))
+
+
+def _frozen_network(recipe: Recipe) -> AnyFrozen | None:
+    """Return the network that the recipe's discriminators look at, without contents; None where there are none."""
+    if not view_kinds(recipe.vae):
+        return None
+    return untrained_maps(recipe.vae.discriminators.backbone, recipe.vae.discriminators.levels)
+
+
+def _discriminators(frozen: AnyFrozen | None, recipe: Recipe) -> ViewDiscriminators | None:
+    if frozen is None:
+        return None
+    return build_discriminators(frozen.to_empty(device="cpu"), recipe.vae, recipe.seed)
 
 
 def estimate(recipe: Recipe) -> dict[str, Any]:
@@ -91,7 +130,7 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
     stand the paper's hours, which are for both stages.
     """
     config = recipe.vae.training
-    cost = vae_cost(recipe)
+    cost, heads = vae_cost(recipe), discriminator_weights(recipe)
     with torch.device("meta"):
         weights = count_parameters(Autoencoder(recipe.vae))
     operations = cost.operations * config.batch
@@ -99,6 +138,8 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
     figures = {
         "operations_per_step": operations,
         "bytes_per_gpu": _STATE_BYTES * weights
+        + _HEAD_BYTES * heads.trained
+        + 4 * heads.frozen
         + cost.saved_bytes * math.ceil(config.batch / (GPUS * config.accumulate)),
         "hours_on_8_a100": config.steps * operations / speed / 3600,
         "utilisation": UTILISATION,
@@ -108,13 +149,13 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
     return figures
 
 
-def _pass(networks: Autoencoder, recipe: Recipe) -> Tensor:
-    """Encode, decode and render one object as a training step does; every output is part of the sum."""
+def _pass(networks: Autoencoder, discriminators: ViewDiscriminators | None, recipe: Recipe) -> Tensor:
+    """Encode, decode, render and judge one object as a training step does; every output is part of the sum."""
     with torch.autocast("cpu", torch.bfloat16, enabled=recipe.vae.training.precision == "bf16"):
-        return _outputs(networks, recipe)
+        return _outputs(networks, discriminators, recipe)
 
 
-def _outputs(networks: Autoencoder, recipe: Recipe) -> Tensor:
+def _outputs(networks: Autoencoder, discriminators: ViewDiscriminators | None, recipe: Recipe) -> Tensor:
     config = recipe.vae
     side = config.encoder.resolution
     count = config.encoder.views
@@ -133,7 +174,22 @@ def _outputs(networks: Autoencoder, recipe: Recipe) -> Tensor:
     outputs = [*rendered, posterior.mean, posterior.log_variance]
     if config.losses.surface > 0:
         outputs.append(field(origins)[1])
+    if discriminators is not None:
+        outputs.extend(_judgements(discriminators, field, rendered.colour, recipe))
     return torch.stack([output.sum() for output in outputs]).sum()
+
+
+def _judgements(discriminators: ViewDiscriminators, field: Field, colour: Tensor, recipe: Recipe) -> Iterator[Tensor]:
+    """Yield what discriminators tell both sides of the rendered rays `colour`, without the penalty on slopes."""
+    config, imagined = recipe.vae, None
+    if config.imagines_views:
+        supervised = config.supervision.input_views + config.supervision.novel_views
+        unseen = torch.empty(1, colour.shape[1] // supervised, 3)
+        imagined = render_rays(field, unseen, unseen, config.renderer).colour
+    shown = shown_pictures(torch.empty_like(colour), colour, imagined, config.supervision)
+    own = config.discriminators.model_copy(update={"r1": 0.0})
+    for losses in contest(discriminators, shown, own, own.start):
+        yield from losses.values()
 
 
 def _encoded(networks: Autoencoder, views: Views) -> Tensor:

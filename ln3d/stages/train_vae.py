@@ -24,7 +24,7 @@ from ln3d.models.decoder import count_parameters
 from ln3d.report.curves import loss_curve
 from ln3d.report.sheets import contact_sheet
 from ln3d.runtime import tune_allocator
-from ln3d.stages.estimate import estimate
+from ln3d.stages.estimate import discriminator_weights, estimate
 from ln3d.stages.freshness import mark_of_trained, training_mark, up_to_date
 from ln3d.stages.starting_weights import open_start, start_from
 from ln3d.talk import Talk
@@ -124,6 +124,7 @@ def _plan(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         networks = Autoencoder(recipe.vae)
     learning_rate_factors(networks, recipe.vae.training)
     parts = {name: count_parameters(part) for name, part in networks.named_children()}
+    heads = discriminator_weights(recipe)
     return {
         "stage": "train-vae",
         "writes": str(workspace.path("vae")),
@@ -133,7 +134,9 @@ def _plan(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         "latent": [3, recipe.vae.latent.channels, recipe.vae.latent.resolution, recipe.vae.latent.resolution],
         "planes": [3, recipe.vae.field.channels, networks.plane_side, networks.plane_side],
         "weights_bytes": 4 * count_parameters(networks),
-        "training_bytes": 16 * count_parameters(networks),
+        "discriminators": heads.trained,
+        "frozen": heads.frozen,
+        "training_bytes": 16 * (count_parameters(networks) + heads.trained) + 4 * heads.frozen,
         "steps": recipe.vae.training.steps,
         "batch": recipe.vae.training.batch,
         "estimate": estimate(recipe),

@@ -14,6 +14,7 @@ from ln3d.artifacts.tensors import load_into, load_tensors, save_tensors
 from ln3d.errors import ArtifactError
 from ln3d.models.ema import Ema
 from ln3d.training.optimiser import load_optimiser, optimiser_tensors
+from ln3d.training.sides import Side
 
 _KEPT = 2
 _PREFIX = "step-"
@@ -28,6 +29,8 @@ class State:
     optimiser: torch.optim.Optimizer
     metrics: Path | None
     """The file that metrics are written to; None in all processes but the first."""
+    opponents: Side | None = None
+    """The discriminators that the networks have to fool, if any."""
     step: int = 0
     retries: int = 0
 
@@ -42,6 +45,10 @@ def save(state: State, folder: Path, fingerprint: str) -> None:
         save_tensors(scratch / "weights.safetensors", state.networks.state_dict())
         save_tensors(scratch / "ema.safetensors", state.ema.weights)
         save_tensors(scratch / "optimiser.safetensors", optimiser_tensors(state.optimiser, state.networks))
+        if state.opponents is not None:
+            networks, optimiser = state.opponents.networks, state.opponents.optimiser
+            save_tensors(scratch / "discriminators.safetensors", networks.state_dict())
+            save_tensors(scratch / "discriminator_optimiser.safetensors", optimiser_tensors(optimiser, networks))
         if state.metrics is not None:
             shutil.copyfile(state.metrics, scratch / "metrics.jsonl")
     for old in _sealed(folder)[:-_KEPT]:
@@ -65,6 +72,10 @@ def restore(state: State, folder: Path, fingerprint: str) -> bool:
     load_into(state.networks, load_tensors(checkpoint.file("weights.safetensors")), what)
     state.ema.load(load_tensors(checkpoint.file("ema.safetensors")))
     load_optimiser(state.optimiser, state.networks, load_tensors(checkpoint.file("optimiser.safetensors")))
+    if state.opponents is not None:
+        networks, optimiser = state.opponents.networks, state.opponents.optimiser
+        load_into(networks, load_tensors(checkpoint.file("discriminators.safetensors")), what)
+        load_optimiser(optimiser, networks, load_tensors(checkpoint.file("discriminator_optimiser.safetensors")))
     if state.metrics is not None:
         shutil.copyfile(checkpoint.file("metrics.jsonl"), state.metrics)
     state.step, state.retries = checkpoint.manifest.details["step"], checkpoint.manifest.details["retries"]

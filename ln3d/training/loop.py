@@ -22,9 +22,10 @@ from ln3d.training import checkpoint
 from ln3d.training.checkpoint import State
 from ln3d.training.gradients import batch_gradient
 from ln3d.training.log import Log
-from ln3d.training.optimiser import build_optimiser, learning_rate, set_learning_rate
+from ln3d.training.optimiser import build_optimiser
 from ln3d.training.parts import Part, own_parts
 from ln3d.training.ranks import ALONE, Ranks
+from ln3d.training.sides import Side, opponents_of
 from ln3d.training.stopping import Stop, leave, stop_signals
 from ln3d.training.trackers import check_trackers, open_trackers
 
@@ -36,7 +37,10 @@ Draw = Callable[[Path], None]
 
 
 class Task(Protocol):
-    """What is trained: networks, where their batches come from, and the loss of one."""
+    """What is trained: networks, where their batches come from, and the loss of one.
+
+    It may have discriminators as well (see `Contested`), which are trained beside its networks.
+    """
 
     @property
     def networks(self) -> nn.Module:
@@ -92,6 +96,13 @@ class _Run:
     state: State
     draw: Draw | None
 
+    @property
+    def sides(self) -> list[Side]:
+        """All that has an optimiser: the networks first."""
+        state = self.state
+        networks = Side(state.networks, state.optimiser, self.config)
+        return [networks] if state.opponents is None else [networks, state.opponents]
+
 
 def train(
     task: Task,
@@ -111,8 +122,9 @@ def train(
     non-finite loss goes back to the last checkpoint and draws other batches; the third time is a DivergedError.
     SIGTERM and Ctrl-C seal a checkpoint and leave. With several `ranks` each works on its part of every batch, the
     outcome is that of one up to rounding, and only the first writes. `draw` makes the contact sheets of
-    config.sheet_every, in `folder`/sheets. RecipeError for a batch that cannot be divided among the ranks, for
-    unknown sub-networks and for trackers that are not installed.
+    config.sheet_every, in `folder`/sheets. Discriminators, where the task has some, take a step after each of the
+    networks', and are part of checkpoints, not of the outcome. RecipeError for a batch that cannot be divided among
+    the ranks, for unknown sub-networks and for trackers that are not installed.
     """
     tune_allocator()
     networks = task.networks.to(device).train()
@@ -121,10 +133,11 @@ def train(
         parts = own_parts(config, ranks)
         check_trackers(config.trackers)
         optimiser = build_optimiser(networks, config)
+        opponents = opponents_of(task, device)
         if ranks.first:
             folder.mkdir(parents=True, exist_ok=True)
             metrics.write_text("")
-    state = State(networks, Ema(networks, config.ema), optimiser, metrics if ranks.first else None)
+    state = State(networks, Ema(networks, config.ema), optimiser, metrics if ranks.first else None, opponents)
     run = _Run(task, config, folder, fingerprint, device, talk, ranks, parts, state, draw)
     if _restore(run):
         talk.say(f"{title}: resumed at step {state.step}")
@@ -174,21 +187,23 @@ def _take_steps(run: _Run, log: Log, progress: Progress, stop: Stop) -> None:
 
 
 def _optimise(run: _Run, batch: dict[str, Tensor]) -> tuple[float, dict[str, Tensor]]:
-    state, config, task = run.state, run.config, run.task
+    state, config, task, sides = run.state, run.config, run.task, run.sides
 
     def loss_of(samples: dict[str, Tensor], part: Part) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.autocast(run.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
             return task.loss(samples, state.step, part)
 
-    set_learning_rate(state.optimiser, learning_rate(state.step, config))
-    state.optimiser.zero_grad(set_to_none=True)
-    loss, figures = batch_gradient(loss_of, batch, run.parts, run.ranks, state.networks, counted=task.weighted)
-    norm = nn.utils.clip_grad_norm_(state.networks.parameters(), config.gradient_clip)
-    if not math.isfinite(loss) or not math.isfinite(float(norm)):
+    for side in sides:
+        side.prepare(state.step)
+    everything = nn.ModuleList(side.networks for side in sides)
+    loss, figures = batch_gradient(loss_of, batch, run.parts, run.ranks, everything, counted=task.weighted)
+    norms = [side.clip() for side in sides]
+    if not all(math.isfinite(value) for value in (loss, *map(float, norms))):
         raise FloatingPointError(f"the loss or its gradient was not finite at step {state.step}")
-    state.optimiser.step()
+    for side in sides:  # what discriminators learn from is the same before and after the networks' step
+        side.optimiser.step()
     state.ema.update(state.networks, state.step)
-    return loss, figures | {"gradient": norm}
+    return loss, figures | dict(zip(("gradient", "discriminator_gradient"), norms, strict=False))
 
 
 def _look(run: _Run, log: Log) -> None:

@@ -10,7 +10,9 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ln3d.backbones.frozen_maps import FrozenMaps, check_frozen_maps, load_frozen_maps
 from ln3d.backbones.perceptual import Lpips, load_lpips
+from ln3d.config.training import TrainingConfig
 from ln3d.config.vae import SupervisionConfig, VaeConfig
 from ln3d.data.batches import VaeBatches, input_views
 from ln3d.data.pictures import Pictures
@@ -26,11 +28,19 @@ from ln3d.losses.reconstruction import (
 )
 from ln3d.losses.smoothness import normal_smoothness
 from ln3d.models.autoencoder import Autoencoder
+from ln3d.models.discriminator import Shown, ViewDiscriminators
 from ln3d.models.posterior import Posterior
 from ln3d.models.views import Views
 from ln3d.rendering.fields import Field, triplane_field
 from ln3d.rendering.volume import Rendered, render_images, render_rays
 from ln3d.seeding import generator
+from ln3d.training.adversarial_step import (
+    build_discriminators,
+    check_pictures,
+    contest,
+    discriminator_training,
+    view_kinds,
+)
 from ln3d.training.parts import WHOLE, Part
 
 _VALIDATED = 4  # objects of each split looked at during training
@@ -41,7 +51,8 @@ class VaeTask:
     """Stage 1 as the loop sees it; `train` and `validation` are indices into the shards.
 
     `perceptual` is the network of the perceptual loss, a distance of pictures (b 3 h w) in [0, 1] each from its
-    own reference; where it is not given and the recipe asks for it, it is LPIPS.
+    own reference; where it is not given and the recipe asks for it, it is LPIPS. `frozen` is the network that
+    discriminators look at; where it is not given and the recipe asks for it, it is the one that the recipe names.
     """
 
     shards: ShardSet
@@ -50,14 +61,17 @@ class VaeTask:
     config: VaeConfig
     seed: int
     perceptual: nn.Module | None = None
+    frozen: FrozenMaps | None = None
     networks: Autoencoder = field(init=False)
+    discriminators: ViewDiscriminators | None = field(init=False, default=None)
+    discriminator_training: TrainingConfig = field(init=False)
     weighted = True
 
     def __post_init__(self) -> None:
         """Build the networks, from the seed alone.
 
-        Raises RecipeError for what is not built and for crops that are too large, or too small for LPIPS, WeightsError
-        where those of LPIPS are missing.
+        Raises RecipeError for crops that are too large, or too small for the frozen networks that look at them, and
+        WeightsError where weights of these are missing.
         """
         check_losses(self.config)
         side = picture_side(self.config.supervision, self.shards.resolution)
@@ -66,6 +80,9 @@ class VaeTask:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             self.networks = Autoencoder(self.config)
+        self.discriminator_training = discriminator_training(self.config)
+        if view_kinds(self.config):
+            self.discriminators = self._discriminators(side)
         self.batch = VaeBatches(self.shards, self.train, self.config, self.seed)
 
     def loss(self, batch: dict[str, Tensor], step: int, part: Part = WHOLE) -> tuple[Tensor, dict[str, Tensor]]:
@@ -83,8 +100,30 @@ class VaeTask:
         )
         terms = self._terms(rendered, density, batch, posterior, part)
         weights = self._weights(step)
+        lessons: dict[str, Tensor] = {}
+        if self.discriminators is not None and step >= self.config.discriminators.start:
+            shown = self._shown(rendered, density, batch, step, part)
+            fooling, lessons = contest(self.discriminators, shown, self.config.discriminators, step)
+            terms.update(fooling)
         total = torch.stack([weights[name] * term for name, term in terms.items() if weights[name] > 0]).sum()
-        return total, {name: term.detach() for name, term in terms.items()}
+        for lesson in lessons.values():
+            total = total + (lesson - lesson.detach())  # without its value: its gradient is the discriminators' alone
+        return total, {name: term.detach() for name, term in (terms | lessons).items()}
+
+    def _discriminators(self, side: int) -> ViewDiscriminators:
+        own = self.config.discriminators
+        frozen = load_frozen_maps(own.backbone, own.levels) if self.frozen is None else self.frozen
+        check_pictures(frozen, self.config, side)
+        return build_discriminators(frozen, self.config, self.seed)
+
+    def _shown(self, rendered: Rendered, field: Field, batch: dict[str, Tensor], step: int, part: Part) -> Shown:
+        """Return what discriminators look at, rendering the novel view that no picture shows where there is one."""
+        imagined = None
+        if self.config.imagines_views:
+            origins, directions = batch["imagined_origins"], batch["imagined_directions"]
+            jitter = part.generator(self.seed, step, "imagined jitter", samples=len(origins))
+            imagined = render_rays(field, origins, directions, self.config.renderer, generator=jitter).colour
+        return shown_pictures(batch["colour"], rendered.colour, imagined, self.config.supervision)
 
     def _terms(
         self, rendered: Rendered, field: Field, batch: dict[str, Tensor], posterior: Posterior, part: Part
@@ -132,7 +171,7 @@ class VaeTask:
     def _weights(self, step: int) -> dict[str, float]:
         losses = self.config.losses
         kl = kl_weight(step, losses.kl, losses.kl_start, losses.kl_end, losses.kl_initial)
-        named = ("alpha", "depth", "surface", "smoothness", "lpips")
+        named = ("alpha", "depth", "surface", "smoothness", "lpips", "adversarial", "adversarial_novel")
         return {"colour": 1.0, "kl": kl} | {name: getattr(losses, name) for name in named}
 
     def _noise(self, posterior: Posterior, step: int, first: int, purpose: str) -> Float[Tensor, "b 3 c h w"]:
@@ -161,9 +200,9 @@ class VaeTask:
 
 
 def check_losses(config: VaeConfig) -> None:
-    """Raise RecipeError for the loss that is not built: the discriminators are not yet part of the training."""
-    if config.losses.adversarial > 0:
-        raise RecipeError("not built yet: the loss adversarial", "set vae.losses.adversarial=0")
+    """Raise RecipeError for a network that discriminators cannot look at."""
+    if view_kinds(config):
+        check_frozen_maps(config.discriminators.backbone)
 
 
 def picture_side(config: SupervisionConfig, stored: int) -> int:
@@ -192,6 +231,24 @@ def pictures_of(values: Float[Tensor, "b r c"], config: SupervisionConfig) -> Fl
     views = config.input_views + config.novel_views
     side = math.isqrt(values.shape[1] // views)
     return rearrange(values, "b (v h w) c -> (b v) c h w", v=views, h=side)
+
+
+def shown_pictures(
+    truth: Float[Tensor, "b r 3"],
+    colour: Float[Tensor, "b r 3"],
+    imagined: Float[Tensor, "b s 3"] | None,
+    config: SupervisionConfig,
+) -> Shown:
+    """Return what discriminators look at: of the supervised views, and of one that is `imagined` instead of novel."""
+    views, inputs = config.input_views + config.novel_views, config.input_views
+    true, drawn = (
+        rearrange(pictures_of(rays, config), "(b v) c h w -> b v c h w", v=views) for rays in (truth, colour)
+    )
+    if imagined is None:
+        novel = drawn[:, inputs:].flatten(0, 1)
+    else:
+        novel = rearrange(imagined, "b (h w) c -> b c h w", h=math.isqrt(imagined.shape[1]))
+    return Shown(true[:, :inputs].flatten(0, 1), drawn[:, :inputs].flatten(0, 1), novel)
 
 
 def views_of(batch: dict[str, Tensor]) -> Views:

@@ -1,4 +1,4 @@
-"""Frozen transformers of timm and open_clip as feature maps: right place, right scale, no learning, two derivatives."""
+"""Frozen networks as feature maps: right place, right scale, no learning, two derivatives, countable without files."""
 
 from typing import Any
 
@@ -8,7 +8,19 @@ from torch import Tensor, nn
 
 from ln3d.backbones import frozen_maps
 from ln3d.backbones.embeddings import Embedding
-from ln3d.backbones.frozen_maps import FrozenTransformer, clip_maps, load_frozen_maps, spread_depths, timm_maps
+from ln3d.backbones.frozen_maps import (
+    FrozenFilters,
+    FrozenLpips,
+    FrozenMaps,
+    FrozenTransformer,
+    check_frozen_maps,
+    clip_maps,
+    load_frozen_maps,
+    spread_depths,
+    timm_maps,
+    untrained_maps,
+)
+from ln3d.backbones.perceptual import Lpips, untrained_lpips
 from ln3d.backbones.torchvision_import import import_torchvision
 from ln3d.errors import RecipeError
 
@@ -126,3 +138,77 @@ def test_what_is_no_transformer_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
         _called(monkeypatch, backbone)
         with pytest.raises(RecipeError, match="inception is no vision transformer"):
             load_frozen_maps("inception")
+
+
+def _lpips() -> Lpips:
+    """Return AlexNet as LPIPS has it, with random weights."""
+    network, draw = untrained_lpips("alex"), torch.Generator().manual_seed(0)
+    for name, buffer in network.named_buffers():
+        if name.endswith("weight"):
+            buffer.normal_(0, (2 / buffer[0].numel()) ** 0.5, generator=draw)
+    return network
+
+
+def test_the_maps_of_lpips_are_those_that_it_compares() -> None:
+    network, pictures = _lpips(), torch.rand(2, 3, 40, 40)
+    found, maps = list(network.maps(pictures)), FrozenLpips(network, 3)
+    assert maps.widths == (64, 384, 256) and maps.summary_width == 256 and maps.smallest == 31
+    seen = maps(pictures)
+    assert all(torch.equal(level, found[depth]) for level, depth in zip(seen.levels, [0, 2, 4], strict=True))
+    torch.testing.assert_close(seen.summary, found[4].mean(dim=(2, 3)))
+
+
+def test_random_filters_are_always_the_same_and_keep_their_scale() -> None:
+    torch.manual_seed(1)
+    one = FrozenFilters(3)
+    torch.manual_seed(2)
+    other, pictures = load_frozen_maps("random", 3), torch.rand(4, 3, 32, 32)
+    assert isinstance(one, FrozenMaps) and isinstance(other, FrozenFilters)
+    levels, again = one(pictures).levels, other(pictures).levels
+    assert all(torch.equal(level, same) for level, same in zip(levels, again, strict=True))
+    assert [tuple(level.shape[1:]) for level in levels] == [(16, 16, 16), (32, 8, 8), (64, 4, 4)]
+    assert all(0.2 < level.std() / (2 * pictures - 1).std() < 5 for level in levels)
+    assert one(torch.rand(1, 3, one.smallest, one.smallest)).levels[-1].shape[-2:] == (1, 1)
+
+
+@pytest.mark.parametrize("maps", [FrozenFilters(2), FrozenLpips(_lpips(), 2)], ids=["random", "lpips"])
+def test_convolutions_stay_as_they_are_and_have_two_derivatives_in_the_picture(maps: FrozenFilters) -> None:
+    assert list(maps.train().parameters()) == []
+    assert not any(buffer.requires_grad for buffer in maps.buffers())
+    picture = torch.rand(1, 3, 40, 40, requires_grad=True)
+    (slope,) = torch.autograd.grad(maps(picture, twice=True).summary.square().sum(), picture, create_graph=True)
+    slope.square().sum().backward()
+    assert picture.grad is not None and picture.grad.isfinite().all() and picture.grad.any()
+
+
+@pytest.mark.parametrize(
+    ("name", "widths", "weights"),
+    [
+        ("dinov2", (384,) * 3, 22_056_192 - 384 * (37**2 - 16**2)),  # timm's count, with positions for 16 x 16 patches
+        ("clip:ViT-B-32=somewhere.safetensors", (768,) * 3, 87_849_216),  # 86 M and the projection, as CLIP's paper has
+        ("lpips:alex", (64, 384, 256), 2_469_696 + 1152),  # AlexNet's convolutions, and a weight for each channel
+        ("lpips:vgg", (64, 256, 512), 14_714_688 + 1472),
+        ("random", (16, 32, 64), 27 * 16 + 9 * 16 * 32 + 9 * 32 * 64),
+    ],
+)
+def test_they_are_counted_without_their_files(name: str, widths: tuple[int, ...], weights: int) -> None:
+    maps = untrained_maps(name)
+    tensors = [
+        tensor for tensor in (*maps.parameters(), *maps.buffers()) if tensor.numel() > 3
+    ]  # no mean, no deviation
+    assert all(tensor.is_meta for tensor in tensors)
+    assert maps.widths == widths
+    assert sum(tensor.numel() for tensor in tensors) == weights
+
+
+@pytest.mark.parametrize("name", ["inception", "clip", "clip:", "lpips", "dinov3", "randomly", ""])
+def test_names_of_other_kinds_are_refused_at_once(name: str) -> None:
+    with pytest.raises(RecipeError, match="discriminators cannot look at") as error:
+        check_frozen_maps(name)
+    assert "lpips:alex" in error.value.hint
+
+
+@pytest.mark.parametrize("name", ["dinov2:resnet", "clip:ViT-Z", "clip:RN50", "lpips:squeeze"])
+def test_models_that_there_are_not_cannot_be_counted(name: str) -> None:
+    with pytest.raises(RecipeError):
+        untrained_maps(name)

@@ -130,6 +130,60 @@ def test_inputs_and_novel_views_are_different_and_as_many_as_asked_for(tiny_reci
         assert 4 not in inputs + supervised
 
 
+@pytest.mark.parametrize("known", [4, 5])
+def test_of_every_object_the_same_few_views_are_known(tiny_shards: ShardSet, tiny_recipe: RecipeOf, known: int) -> None:
+    make = _batches(tiny_shards, tiny_recipe(*PLAIN, f"vae.supervision.known_views={known}").vae)
+    eyes = {tuple(pose[:3, 3].tolist()): v for v, pose in enumerate(tiny_shards.camera_to_world(0))}
+    met: dict[int, set[int]] = {}
+    for step in range(27):
+        batch = make(step, 0, range(2))
+        for views, origins in zip(_inputs(tiny_shards, batch), batch["origins"], strict=True):
+            met.setdefault(views[0][0], set()).update(v for _, v in views)
+            met[views[0][0]] |= {eyes[tuple(origin.tolist())] for origin in origins}
+    assert {len(views) for views in met.values()} == {known}
+    assert all(4 not in views for views in met.values())  # it is held out
+    assert (len({frozenset(views) for views in met.values()}) > 1) == (known == 4)
+    plain = _batches(tiny_shards, tiny_recipe(*PLAIN).vae)
+    assert _equal(
+        plain(3, 0, range(2)),
+        _batches(tiny_shards, tiny_recipe(*PLAIN, "vae.supervision.known_views=5").vae)(3, 0, range(2)),
+    )
+
+
+def test_fewer_known_views_than_a_step_takes_are_refused(tiny_recipe: RecipeOf) -> None:
+    with pytest.raises(RecipeError, match="2 input and 2 novel views need as many known ones") as error:
+        tiny_recipe("vae.supervision.known_views=3")
+    assert "raise supervision.known_views to at least 4" in error.value.message
+
+
+@pytest.mark.parametrize("kind", ["crop", "full"])
+def test_imagined_views_are_seen_from_cameras_of_other_objects(
+    tiny_shards: ShardSet, tiny_recipe: RecipeOf, kind: str
+) -> None:
+    few = ("vae.encoder.views=1", "vae.supervision.novel_views=0", "vae.supervision.known_views=1")
+    pictures = (f"vae.supervision.kind={kind}", "vae.supervision.crop=8", *PLAIN)
+    config = tiny_recipe(*few, *pictures, "vae.losses.adversarial_novel=1").vae
+    make = _batches(tiny_shards, config)
+    eyes = {tuple(pose[:3, 3].tolist()): v for v, pose in enumerate(tiny_shards.camera_to_world(0))}
+    whole = make(7, 0, range(4))
+    assert whole["imagined_origins"].shape == whole["origins"].shape == (4, 64 if kind == "crop" else 256, 3)
+    parts = [make(7, 0, range(0, 1)), make(7, 0, range(1, 4))]
+    assert _equal(whole, {name: torch.cat([part[name] for part in parts]) for name in whole})
+    own, imagined = set(), set()
+    for step in range(30):
+        batch = make(step, 0, range(4))
+        rows = zip(batch["origins"][:, 0], batch["imagined_origins"][:, 0], strict=True)
+        for (index, _), (seen, unseen) in zip([v[0] for v in _inputs(tiny_shards, batch)], rows, strict=True):
+            own.add((index, eyes[tuple(seen.tolist())]))
+            imagined.add((index, eyes[tuple(unseen.tolist())]))
+        assert torch.allclose(batch["imagined_directions"].norm(dim=-1), torch.ones(1))
+    assert len(own) == 9  # one view each, always the same
+    assert {view for _, view in imagined} == {view for _, view in own}  # whoever's they are, they are known
+    assert len(imagined) > 18
+    without = _batches(tiny_shards, tiny_recipe(*few, *pictures).vae)(7, 0, range(4))
+    assert _equal(without, {name: whole[name] for name in without}) and len(whole) == len(without) + 2
+
+
 def test_a_ray_carries_what_its_pixel_shows_and_ends_where_the_depth_says(
     tiny_shards: ShardSet, tiny_recipe: RecipeOf
 ) -> None:
@@ -171,18 +225,19 @@ def _disc(side: int = 32) -> Tensor:
     return ((rows - 12) ** 2 + (columns - 18) ** 2 < 36).float()[None]
 
 
-@pytest.mark.parametrize("foreground", [0.0, 0.875, 1.0])
-def test_rays_prefer_the_object_as_often_as_they_should(foreground: float) -> None:
+@pytest.mark.parametrize(("foreground", "near_miss"), [(0.0, 1), (0.875, 1), (1.0, 1), (0.875, 2), (1.0, 0.5)])
+def test_rays_prefer_the_object_as_often_as_they_should(foreground: float, near_miss: float) -> None:
     alpha, rays = _disc(), 40_000
-    config = SupervisionConfig(rays=rays, foreground=foreground)
+    config = SupervisionConfig(rays=rays, foreground=foreground, near_miss=near_miss)
     chosen = choose_pixels(np.random.default_rng(0), alpha, config)
     assert chosen.shape == (rays,)
-    # The object weighs 1, its outline 1 more, and its surroundings up to 1/16 of the side away 0.42.
+    # The object weighs 1, its outline 1 more, what just misses it `near_miss`, and its surroundings up to 1/16 of the
+    # side away 0.42.
     solid = alpha[0].numpy() > 0
     grown, near, shrunk = (_spread(solid, 1), _spread(solid, 2), ~_spread(~solid, 1))
-    weights = solid + 1.0 * (grown & ~shrunk) + 0.42 * (near & ~grown)
+    weights = solid + 1.0 * (solid & ~shrunk) + near_miss * (grown & ~solid) + 0.42 * (near & ~grown)
     expected = foreground * weights / weights.sum() + (1 - foreground) / weights.size
-    for region in (solid, grown & ~shrunk, near & ~grown, ~near):
+    for region in (solid, grown & ~shrunk, grown & ~solid, near & ~grown, ~near):
         share = np.isin(chosen.numpy(), np.flatnonzero(region)).mean()
         assert share == pytest.approx(expected[region].sum(), abs=4 * 0.5 / rays**0.5)
 

@@ -11,7 +11,7 @@ from ln3d.config.recipe import Recipe
 from ln3d.data.shards import ShardSet
 from ln3d.models.autoencoder import Autoencoder
 from ln3d.models.decoder import count_parameters
-from ln3d.stages.estimate import Cost, estimate, measured, rays_per_object, vae_cost
+from ln3d.stages.estimate import Cost, discriminator_weights, estimate, measured, rays_per_object, vae_cost
 from ln3d.training.vae_step import VaeTask
 
 RecipeOf = Callable[..., Recipe]
@@ -51,6 +51,13 @@ def test_attention_is_counted() -> None:
     assert measured(attended, projection.parameters()).operations == forward_backward
 
 
+GAN = (
+    "vae.supervision.kind=crop",
+    "vae.supervision.crop=8",
+    "vae.discriminators.backbone=random",
+    "vae.discriminators.levels=2",
+    "vae.renderer.guided_fine=0",
+)
 IMAGE = ("vae.encoder.kind=image", "vae.encoder.resolution=8", "vae.training.precision=fp32")
 
 
@@ -62,8 +69,11 @@ IMAGE = ("vae.encoder.kind=image", "vae.encoder.resolution=8", "vae.training.pre
         (*IMAGE, "vae.renderer.guided_fine=0", "vae.losses.surface=0"),
         ("vae.supervision.kind=crop", "vae.supervision.crop=8"),
         ("vae.training.gradient_checkpointing=true",),
+        (*GAN, "vae.losses.adversarial=1"),
+        (*GAN, "vae.losses.adversarial_novel=1"),
+        (*GAN, "vae.losses.adversarial=1", "vae.losses.adversarial_novel=1", "vae.supervision.novel_views=0"),
     ],
-    ids=["aligned", "image", "coarse to fine", "crop", "checkpointing"],
+    ids=["aligned", "image", "coarse to fine", "crop", "checkpointing", "input view", "novel view", "imagined view"],
 )
 def test_an_object_costs_what_the_training_step_spends_on_it(
     tiny_shards: ShardSet, tiny_recipe: RecipeOf, overrides: tuple[str, ...]
@@ -104,6 +114,19 @@ def test_hours_are_operations_over_eight_gpus_at_the_stated_share_of_their_peak(
     assert whole["paper_hours_both_stages"] == 168
     exact = vae_cost(tiny_recipe("vae.training.precision=fp32"))
     assert whole["hours_on_8_a100"] == pytest.approx(800_000 * 2 * exact.operations / (8 * 0.4 * 156e12) / 3600)
+
+
+def test_discriminators_need_memory_for_their_heads_and_for_what_they_look_at(tiny_recipe: RecipeOf) -> None:
+    recipe = tiny_recipe(*GAN, "vae.losses.adversarial=1")
+    heads, cost, figures = discriminator_weights(recipe), vae_cost(recipe), estimate(recipe)
+    assert heads.frozen == 27 * 16 + 9 * 16 * 32
+    weights = count_parameters(Autoencoder(recipe.vae))
+    assert figures["bytes_per_gpu"] == 20 * weights + 16 * heads.trained + 4 * heads.frozen + cost.saved_bytes
+    both = discriminator_weights(tiny_recipe(*GAN, "vae.losses.adversarial=1", "vae.losses.adversarial_novel=1"))
+    assert both == (2 * heads.trained, heads.frozen)
+    assert discriminator_weights(tiny_recipe()) == (0, 0)
+    plain = vae_cost(tiny_recipe(*GAN))
+    assert cost.operations > plain.operations and cost.saved_bytes > plain.saved_bytes
 
 
 @pytest.mark.parametrize(

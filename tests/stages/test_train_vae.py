@@ -120,10 +120,47 @@ def test_dry_run_says_what_it_would_do_and_writes_nothing(tmp_path: Path, tiny_r
     assert not (tmp_path / "none").exists()
 
 
-def test_what_is_missing_or_not_built_is_said_before_anything_is_done(tmp_path: Path, tiny_recipe: RecipeOf) -> None:
+GAN = (
+    "vae.supervision.kind=crop",
+    "vae.supervision.crop=8",
+    "vae.losses.adversarial=0.5",
+    "vae.losses.adversarial_novel=0.25",
+    "vae.discriminators.backbone=random",
+    "vae.discriminators.levels=2",
+    "vae.discriminators.hidden=8",
+)
+
+
+def test_dry_run_counts_discriminators_and_what_they_look_at(tmp_path: Path, tiny_recipe: RecipeOf) -> None:
+    plain, plan = (
+        train_vae.run(tiny_recipe(*overrides), Workspace(tmp_path), QUIET, dry_run=True)
+        for overrides in ((*GAN[:2],), GAN)
+    )
+    assert plain["discriminators"] == plain["frozen"] == 0
+    assert plan["frozen"] == 27 * 16 + 9 * 16 * 32
+    heads = [17 * 8 + 2 * 8 + (9 * 8 + 1) * 8 + 9, 33 * 8 + 2 * 8 + (9 * 8 + 1) * 8 + 9, 33 * 8 + 9]
+    assert plan["discriminators"] == 2 * sum(heads)  # entry, norm, mix and exit of both levels; the summary's layers
+    assert plan["training_bytes"] == plain["training_bytes"] + 16 * plan["discriminators"] + 4 * plan["frozen"]
+    assert plan["parameters"] == plain["parameters"]
+    with pytest.raises(RecipeError, match="discriminators cannot look at 'resnet'"):
+        unknown = tiny_recipe(*GAN, "vae.discriminators.backbone=resnet")
+        train_vae.run(unknown, Workspace(tmp_path), QUIET, dry_run=True)
+
+
+def test_a_vae_trained_with_discriminators_is_published_without_them(own_run: Workspace, tiny_recipe: RecipeOf) -> None:
+    recipe = tiny_recipe(*SHORT, *GAN)
+    train_vae.run(recipe, own_run, QUIET)
+    artifact = own_run.open("vae", verify=True)
+    assert set(artifact.manifest.files) == {"weights.safetensors", "metrics.jsonl", "curve.png", "contact.png"}
+    Autoencoder(recipe.vae).load_state_dict(load_tensors(artifact.file("weights.safetensors")), strict=True)
+    drawn = {series.name for series in read_series(artifact.file("metrics.jsonl"))}
+    assert drawn >= {"adversarial", "adversarial_novel", "discriminator", "discriminator_novel"}
+
+
+def test_what_is_missing_is_said_before_anything_is_done(tmp_path: Path, tiny_recipe: RecipeOf) -> None:
     workspace = Workspace(tmp_path / "none")
-    with pytest.raises(RecipeError, match="not built yet: the loss adversarial"):
-        train_vae.run(tiny_recipe("vae.supervision.kind=full", "vae.losses.adversarial=1"), workspace, QUIET)
+    with pytest.raises(RecipeError, match="discriminators cannot look at 'resnet'"):
+        train_vae.run(tiny_recipe(*GAN, "vae.discriminators.backbone=resnet"), workspace, QUIET)
     with pytest.raises(ArtifactError) as error:
         train_vae.run(tiny_recipe(), workspace, QUIET)
     assert "ln3d render-dataset" in error.value.hint

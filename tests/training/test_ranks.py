@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,19 @@ from ln3d.training.vae_step import encode_object
 
 RecipeOf = Callable[..., Recipe]
 VAE = ("vae.training.batch=4", "vae.training.steps=3", "vae.training.checkpoint_every=3", "vae.training.precision=fp32")
+GAN = (
+    "vae.supervision.kind=crop",
+    "vae.supervision.crop=8",
+    "vae.supervision.novel_views=0",
+    "vae.losses.adversarial=0.5",
+    "vae.losses.adversarial_novel=0.25",
+    "vae.discriminators.backbone=random",
+    "vae.discriminators.levels=2",
+    "vae.discriminators.hidden=8",
+    "vae.discriminators.learning_rate=0.01",
+    "vae.discriminators.r1=1",
+    "vae.discriminators.r1_every=2",
+)
 
 _PROCESS = """
 import json, os, signal, sys
@@ -44,7 +57,8 @@ from ln3d.training.loop import train
 from ln3d.training.ranks import ALONE, join
 from ln3d.training.vae_step import VaeTask
 
-recipe, folder = Recipe.model_validate_json(Path("recipe.json").read_text()), Path.cwd()
+recipe, contested = (Recipe.model_validate_json(Path(name).read_text()) for name in ("recipe.json", "contested.json"))
+folder = Path.cwd()
 ends = {}
 
 class Line:
@@ -80,7 +94,7 @@ def line(name, ranks, at=None, **changes):
     every = {"checkpoint_every": 2, "log_every": 1, "validate_every": 3}
     run(name, Line() if at is None else Line(at), ranks, TrainingConfig(**values | every | changes))
 
-def vae(name, ranks, **changes):
+def vae(name, ranks, recipe=recipe, **changes):
     task = VaeTask(shards, range(7), [7, 8], recipe.vae, recipe.seed)
     run(name, task, ranks, recipe.vae.training.model_copy(update=changes))
 
@@ -105,8 +119,11 @@ with join("cpu") as (ranks, device):
         line("line", ALONE)
         line("poisoned", ALONE, poisoned)
         vae("vae", ALONE)
+        vae("gan", ALONE, contested)
     vae("vae-2", ranks, workers=1)
     vae("vae-2-2", ranks, accumulate=2)
+    vae("gan-2", ranks, contested)
+    vae("gan-2-2", ranks, contested, accumulate=2)
     line("poisoned-2", ranks, poisoned)
     line("stopped-2", ranks, stopped)
     line("spoilt-2", ranks, spoilt)
@@ -126,6 +143,7 @@ def together(tmp_path_factory: pytest.TempPathFactory, tiny_run: Workspace, tiny
     folder = tmp_path_factory.mktemp("together")
     shutil.copytree(tiny_run.path("shards"), folder / "run" / "shards")
     (folder / "recipe.json").write_text(tiny_recipe(*VAE).model_dump_json())
+    (folder / "contested.json").write_text(tiny_recipe(*VAE, *GAN).model_dump_json())
     (folder / "process.py").write_text(_PROCESS)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "process.py"]
     local = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
@@ -149,9 +167,13 @@ def _assert_same_curve(one: Path, other: Path) -> None:
 
 def _assert_same_weights(one: Path, other: Path) -> None:
     """Compare what has learned; AdamW also moves weights whose gradient is nothing but rounding."""
+    _assert_same_files(one, other, "optimiser", ("weights", "ema"))
+
+
+def _assert_same_files(one: Path, other: Path, optimiser: str, files: Sequence[str]) -> None:
     (last,) = sorted(other.glob("step-*"))[-1:]
-    moments = load_tensors(last / "optimiser.safetensors")
-    for file in ("weights", "ema"):
+    moments = load_tensors(last / f"{optimiser}.safetensors")
+    for file in files:
         mine, theirs = (load_tensors(place / last.name / f"{file}.safetensors") for place in (one, other))
         assert mine.keys() == theirs.keys()
         learned = {name: moments[f"{name}/exp_avg_sq"].sqrt() > 1e-6 for name in mine}
@@ -166,6 +188,11 @@ def test_two_processes_train_and_encode_as_one_does(together: Path) -> None:
         assert ends[name] == others[name] == "done"
         _assert_same_curve(together / name, together / "vae")
         _assert_same_weights(together / name, together / "vae")
+    for name in ("gan-2", "gan-2-2"):
+        assert ends[name] == others[name] == "done"
+        _assert_same_curve(together / name, together / "gan")
+        _assert_same_weights(together / name, together / "gan")
+        _assert_same_files(together / name, together / "gan", "discriminator_optimiser", ["discriminators"])
     # A loss that one process finds not finite sends both back, with other batches.
     assert ends["poisoned-2"] == others["poisoned-2"] == "done"
     _assert_same_curve(together / "poisoned-2", together / "poisoned")
