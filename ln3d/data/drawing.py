@@ -6,13 +6,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ln3d.config.render import LimitsConfig
+from ln3d.config.render import LimitsConfig, Renderer
+from ln3d.data.backends.choice import painter
 from ln3d.data.captions import Appearance, appearance, colour_words, coloured_captions, described_captions
 from ln3d.data.collections.catalogue import CatalogueEntry, is_rendered, load_object, load_views
 from ln3d.data.members import ObjectRecord, object_members
 from ln3d.data.readers.scene import normalised
 from ln3d.data.shard_files import tar_blocks
-from ln3d.data.views import Views, draw
+from ln3d.data.views import Views
 from ln3d.errors import MeshError
 
 
@@ -29,6 +30,7 @@ class DrawingOrder:
     limits: LimitsConfig
     captions: str = "coloured"
     seed: int = 0
+    renderer: Renderer = "embree"
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def draw_object(order: DrawingOrder, task: ObjectTask) -> bytes:
 
 
 def _drawn(order: DrawingOrder, entry: CatalogueEntry) -> Views:
-    scene = normalised(load_object(entry, order.limits))
+    draw, scene = painter(order.renderer), normalised(load_object(entry, order.limits))
     return draw(scene, order.camera_to_world, order.intrinsics, order.resolution, order.supersampling, order.lighting)
 
 
@@ -96,8 +98,7 @@ class Seen(NamedTuple):
 
 def draw_on_white(order: DrawingOrder, task: ObjectTask) -> bytes:
     """Return the colours and then the depths of one object, as bytes for `seen_of`. Raises MeshError."""
-    scene = normalised(load_object(task.entry, order.limits))
-    views = draw(scene, order.camera_to_world, order.intrinsics, order.resolution, order.supersampling, order.lighting)
+    views = _drawn(order, task.entry)
     colour = views.colour.astype(np.float32)
     coverage = colour[..., 3:] / 255
     on_white = colour[..., :3] * coverage + 255 * (1 - coverage)

@@ -40,7 +40,7 @@ def draw(
     `supersampling` rays per pixel and axis are cast for colour and coverage, one through the centre for depth and
     normal. `lighting` is `rig` (lamps fixed in the world) or `albedo` (plain surface colour).
     """
-    surface = PaintedSurface(scene.parts, _sample_spacing(camera_to_world, intrinsics, resolution * supersampling))
+    surface = PaintedSurface(scene.parts, sample_spacing(camera_to_world, intrinsics, resolution * supersampling))
     count = len(camera_to_world)
     views = Views(
         np.zeros((count, resolution, resolution, 4), np.uint8),
@@ -93,12 +93,12 @@ def _draw_window(
     seen = surface.look(origins.reshape(-1, 3), directions.reshape(-1, 3))
     shape = directions.shape[:-1]  # (samples, rows, columns): the pixel's centre is the last sample
     lit = seen.colour * brightness(seen.normal)[:, None] if lighting == "rig" else seen.colour
-    colour = _average(lit.reshape(*shape, 3)[:-1], seen.hit.reshape(shape)[:-1])
+    colour = average(lit.reshape(*shape, 3)[:-1], seen.hit.reshape(shape)[:-1])
     return colour, seen.distance.reshape(shape)[-1], seen.normal.reshape(*shape, 3)[-1]
 
 
-def _average(colour: NDArray[np.float32], hit: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Return RGBA bytes (h, w, 4): the mean of the covered samples (k, h, w, 3) and their share."""
+def average(colour: NDArray[np.float32], hit: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return RGBA bytes (h, w, 4): the mean of the covered samples (k, h, w, 3), 0 where not `hit`, and their share."""
     covered = hit.sum(axis=0, dtype=np.float32)[..., None]
     mean = colour.sum(axis=0) / np.maximum(covered, 1)
     rgba = np.concatenate([mean, covered / len(hit)], axis=-1)
@@ -132,7 +132,7 @@ def _windows(
         yield slice(row, min(row + band, bottom)), slice(left, right)
 
 
-def _sample_spacing(camera_to_world: NDArray[np.float32], intrinsics: NDArray[np.float32], samples: int) -> float:
+def sample_spacing(camera_to_world: NDArray[np.float32], intrinsics: NDArray[np.float32], samples: int) -> float:
     """Return the distance between neighbouring samples at the origin of the world, in world units."""
     distance = float(np.linalg.norm(camera_to_world[:, :3, 3], axis=1).mean())
     return distance / float(intrinsics[:, 0, 0].mean()) / samples

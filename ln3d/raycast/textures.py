@@ -84,7 +84,7 @@ class TextureAtlas:
 
         u runs to the right, v runs up, and the texture repeats in both.
         """
-        texels, sizes = self._flat()
+        texels, sizes = self.table()
         offset, width, height, across, down = (sizes[level, k] for k in range(5))
         x0, x1, fx = _neighbours(uv[:, 0], across, width)
         y0, y1, fy = _neighbours(1 - uv[:, 1], down, height)
@@ -96,7 +96,11 @@ class TextureAtlas:
         blended *= np.float32(1 / 255)
         return blended
 
-    def _flat(self) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    def table(self) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+        """Return the texels of all levels (t, 4), premultiplied, and what a level is (l, 5), as in `Level`.
+
+        There has to be a level.
+        """
         if self._table is None:
             sizes = [(level.offset, level.width, level.height, level.across, level.down) for level in self._levels]
             self._table = np.concatenate(self._chunks), np.array(sizes, np.float64)

@@ -1,5 +1,6 @@
 """Pictures of real objects and of other meshes, drawn as those of the reference were."""
 
+import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -9,6 +10,8 @@ import torch
 from jaxtyping import Float, UInt8
 
 from ln3d.artifacts.manifest import fingerprint
+from ln3d.backbones.images import ImageBackbone
+from ln3d.data.backends.choice import check_renderer
 from ln3d.data.collections.catalogue import CatalogueEntry, is_rendered, list_objects
 from ln3d.data.drawing import DrawingOrder, ObjectTask, Seen, draw_on_white, seen_of
 from ln3d.data.pictures import Pictures as ShardPictures
@@ -17,8 +20,9 @@ from ln3d.data.workers import GuardedPool
 from ln3d.errors import LN3DError, MeshError
 from ln3d.geometry.cameras import orbit
 from ln3d.runtime import available_cores
-from ln3d.stages.evaluation_store import Pictures
-from ln3d.stages.reference import Cameras, Reference
+from ln3d.stages.evaluation_store import Pictures, features_of
+from ln3d.stages.looks import Looks
+from ln3d.stages.reference import Cameras, Picture, RealObjects, Reference
 from ln3d.talk import Talk
 
 
@@ -46,18 +50,49 @@ class RealPictures:
             "field_of_view": dataset.cameras.field_of_view,
             "supersampling": dataset.supersampling,
             "lighting": dataset.lighting,
+            **({} if dataset.renderer == "embree" else {"renderer": dataset.renderer}),
             **self.cameras.facts(),
         }
 
-    def draw(self, talk: Talk) -> None:
-        """Draw what was not drawn before; it is kept, so that nothing is drawn twice.
+    @property
+    def count(self) -> int:
+        """Return the number of pictures."""
+        return len(self.records) * len(self.cameras.camera_to_world)
+
+    def described(self) -> str:
+        """Return which real objects there are pictures of, in words."""
+        return "all real objects of the category, whatever their split; held_out: those of the test split"
+
+    def looks(self, backbone: ImageBackbone, talk: Talk) -> Looks:
+        """Return what `backbone` makes of every view of every object, drawn where need be."""
+        return Looks.whole(np.stack(self.features(backbone, range(len(self.records)), talk)))
+
+    def features(self, backbone: ImageBackbone, places: Sequence[int], talk: Talk) -> list[np.ndarray]:
+        """Return the features (v, d) of the objects at `places`; they and their pictures are kept."""
+        records, found = [self.records[place] for place in places], []
+        self.draw(talk, records)
+        with talk.progress("look at references", len(records)) as progress:
+            for record in records:
+                views = self.views(record)
+                found.append(
+                    features_of(views, backbone.name, backbone.sha256, self.reference.store, backbone.features)
+                )
+                progress.advance()
+        return found
+
+    def portrait(self, record: ObjectRecord) -> Picture | None:
+        """Return the first view of an object."""
+        return self.views(record)[0]
+
+    def draw(self, talk: Talk, records: Sequence[ObjectRecord] | None = None) -> None:
+        """Draw what was not drawn before, of all objects or of `records`; it is kept, so that nothing is drawn twice.
 
         Raises MeshError where a mesh that was drawn for the shards cannot be drawn any more.
         """
         if not self._entries:
             return
-        store = self.reference.store
-        missing = [record for record in self.records if store.kept_pictures(self._key(record)) is None]
+        store, wanted = self.reference.store, self.records if records is None else records
+        missing = [record for record in wanted if store.kept_pictures(self._key(record)) is None]
         entries = [self._entries[record.source_id] for record in missing]
         for place, seen in draw_each(self.order, entries, talk, "draw references"):
             if isinstance(seen, str):
@@ -95,7 +130,7 @@ def _entries(reference: Reference, records: Sequence[ObjectRecord]) -> tuple[dic
     return listed, ""
 
 
-def drawing_order(reference: Reference, cameras: Cameras, lighting: str) -> DrawingOrder:
+def drawing_order(reference: RealObjects, cameras: Cameras, lighting: str) -> DrawingOrder:
     """Return the order to draw meshes from `cameras` as those of the reference were."""
     dataset = reference.dataset
     return DrawingOrder(
@@ -106,30 +141,41 @@ def drawing_order(reference: Reference, cameras: Cameras, lighting: str) -> Draw
         lighting,
         1.0,
         dataset.limits,
+        renderer=dataset.renderer,
     )
 
 
 def drawing_key(order: DrawingOrder, identity: object) -> str:
     """Return what the pictures of one object depend on."""
     cameras = [order.camera_to_world.tolist(), order.intrinsics.tolist(), order.resolution]
-    return fingerprint("drawn", identity, cameras, order.supersampling, order.lighting)
+    renderer = () if order.renderer == "embree" else (order.renderer,)  # so that older pictures keep their names
+    return fingerprint("drawn", identity, cameras, order.supersampling, order.lighting, *renderer)
 
 
 def draw_each(
     order: DrawingOrder, entries: Sequence[CatalogueEntry], talk: Talk, title: str
 ) -> Iterator[tuple[int, Seen | str]]:
-    """Yield the place of every entry with what the cameras see of it, or the reason why not, as they are ready."""
+    """Yield the place of every entry with what the cameras see of it, or the reason why not, as they are ready.
+
+    Raises RecipeError, before the first, where the order's renderer cannot work on this machine.
+    """
     tasks = [ObjectTask(str(place), entry, "") for place, entry in enumerate(entries)]
     if not tasks:
         return
+    check_renderer(order.renderer)
     limits = order.limits
     with (
         talk.progress(title, len(tasks)) as progress,
-        GuardedPool(partial(draw_on_white, order), available_cores(), limits.seconds, limits.memory_bytes) as pool,
+        GuardedPool(partial(draw_on_white, order), _workers(), limits.seconds, limits.memory_bytes) as pool,
     ):
         for outcome in pool.run(tasks):
             progress.advance()
             yield int(outcome.task.key), outcome.reason if outcome.result is None else seen_of(order, outcome.result)
+
+
+def _workers() -> int:
+    """Return this process's share of the cores, where several processes of one run are on this machine."""
+    return max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def to_uint8(images: Float[np.ndarray, "v h w 3"] | Float[torch.Tensor, "v h w 3"]) -> UInt8[np.ndarray, "v h w 3"]:

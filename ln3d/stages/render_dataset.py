@@ -18,13 +18,14 @@ from ln3d.artifacts.publish import publish
 from ln3d.artifacts.workspace import Workspace
 from ln3d.config.recipe import Recipe
 from ln3d.config.render import DatasetConfig
+from ln3d.data.backends.choice import check_renderer
 from ln3d.data.collections.catalogue import is_rendered, list_objects
 from ln3d.data.collections.entries import CatalogueEntry
 from ln3d.data.contents import folder_digest
 from ln3d.data.drawing import DrawingOrder, ObjectTask, draw_object
 from ln3d.data.members import decode, depth_scale
 from ln3d.data.renders.frames import places_of
-from ln3d.data.splits import assign_splits
+from ln3d.data.splits import assign_splits, with_held_out
 from ln3d.data.subsets import selected, thinned
 from ln3d.data.unfinished import WHOLE, Part, UnfinishedShards
 from ln3d.data.workers import GuardedPool
@@ -66,7 +67,8 @@ def run(
     `only` ids of objects or patterns of them, `limit` keeps that many objects, of every category its share. A killed
     run is taken up where it stopped. A `part` draws its shards alone; the one that finds all shards drawn publishes
     them, the others return what they drew. With `dry_run` nothing is written and the plan is returned. An object that
-    cannot be drawn is recorded with its reason; MeshError if that is all of them. Raises RecipeError, ArtifactError.
+    cannot be drawn is recorded with its reason; MeshError if that is all of them. Raises ArtifactError and RecipeError;
+    the latter, before anything is drawn, also where the recipe's renderer cannot work on this machine.
     """
     entries = _entries(recipe, meshes, only, limit, talk)
     order = _order(recipe, entries)
@@ -96,7 +98,7 @@ def _entries(
     recipe: Recipe, meshes: Path | None, only: Sequence[str], limit: int | None, talk: Talk
 ) -> list[CatalogueEntry]:
     """Return the part of the catalogue that is asked for."""
-    entries = list_objects(recipe.dataset, meshes)
+    entries = with_held_out(list_objects(recipe.dataset, meshes), recipe.dataset.split)
     if only:
         entries = selected(entries, only)
     if limit is not None and limit < len(entries):
@@ -152,6 +154,7 @@ def _order(recipe: Recipe, entries: list[CatalogueEntry]) -> DrawingOrder:
         config.limits,
         config.captions,
         recipe.seed,
+        config.renderer,
     )
 
 
@@ -200,6 +203,8 @@ def _draw(
     talk: Talk,
 ) -> UnfinishedShards:
     """Draw what the part lacks still; return the work in progress, all shards of the part whole."""
+    if not all(map(is_rendered, entries)):
+        check_renderer(order.renderer)
     per_shard = recipe.dataset.objects_per_shard
     unfinished = UnfinishedShards(workspace.partial("shards"), mark, len(entries), per_shard, part)
     splits = assign_splits(entries, recipe.dataset.split)
@@ -313,6 +318,7 @@ def _plan(recipe: Recipe, workspace: Workspace, entries: list[CatalogueEntry], p
         "splits": dict(Counter(assign_splits(entries, config.split))),
         "views": config.cameras.views,
         "resolution": config.resolution,
+        "renderer": config.renderer,
         "pictures": pictures,
         "shards": shards,
         **share,
