@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ln3d.data.collections.tables import MOST_CAPTIONS, contents, is_there
 from ln3d.errors import RecipeError
 
 CSV, JSONL = "captions.csv", "captions.jsonl"
@@ -18,25 +19,27 @@ Rows = dict[str, list[dict[str, str]]]
 def read_own_captions(root: Path, meshes: frozenset[str]) -> Rows:
     """Return what captions.csv or captions.jsonl in the folder `root` says about its `meshes`; {} without such a file.
 
-    Raises RecipeError, with file and line, where a line is malformed or names a mesh that is not there, and where
-    both files exist.
+    Raises RecipeError, with file and line, where a line is malformed or names a mesh that is not there or that has a
+    thousand captions already, where both files exist, and where the file leads out of the folder.
     """
-    there = [name for name in (CSV, JSONL) if (root / name).is_file()]
+    there = [name for name in (CSV, JSONL) if is_there(root / name)]
     if len(there) > 1:
         raise RecipeError(f"{root}: both {CSV} and {JSONL}", "Keep one of them.")
     rows: Rows = {}
     for name in there:
         path = root / name
-        for line, row in (_csv_rows if name == CSV else _json_rows)(path):
+        for line, row in (_csv_rows if name == CSV else _json_rows)(path, _text(path, root)):
             mesh = PurePosixPath(row["path"]).as_posix()
             if mesh not in meshes:
                 raise RecipeError(f"{path}:{line}: no mesh {mesh!r}", f"Paths are relative to the folder of {name}.")
             rows.setdefault(mesh, []).append(row)
+            if len(rows[mesh]) > MOST_CAPTIONS:
+                raise RecipeError(f"{path}:{line}: more than {MOST_CAPTIONS} captions of {mesh!r}", "Leave some out.")
     return rows
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    reader = csv.DictReader(io.StringIO(_text(path), newline=""), strict=True)
+def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, str]]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         columns = reader.fieldnames or ()
         missing = [column for column in COLUMNS[:2] if column not in columns]
@@ -55,8 +58,8 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         raise RecipeError(f"{path}:{reader.line_num + 1}: not CSV ({error})", "Save it as UTF-8 CSV.") from None
 
 
-def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    for number, line in enumerate(_text(path).split("\n"), 1):
+def _json_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, str]]]:
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -83,11 +86,8 @@ def _captions(document: dict[str, Any]) -> list[str] | None:
     return captions if whole else None
 
 
-def _text(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise RecipeError(f"{path}: cannot be read: {error.strerror}", "Change its permissions or remove it.") from None
+def _text(path: Path, root: Path) -> str:
+    data = contents(path, root)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -21,10 +21,14 @@ from typing import Any
 from ln3d.errors import LN3DError, MeshError
 
 _START_S = 120.0
-_FAILED_STARTS = 3
+_FAILED_STARTS = 3  # without one between them that succeeds
+_KILLED_START = 0.2  # of a failed one: it says less about the next
 _LONGEST_REASON = 300  # characters: some parsers quote the file
 _OUT_OF_MEMORY = "needs more memory than dataset.limits.memory_bytes"
-_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_FROM_OUTSIDE = ("SIGKILL", "SIGTERM", "SIGHUP")
+_MOST_KILLS = 3
+"""How often a task is begun whose worker is killed each time: someone may have done it, then the system, for memory."""
+_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LP_NUM_THREADS")  # the last: Mesa
 
 Make = Callable[[Any], bytes]
 
@@ -44,6 +48,8 @@ class _Worker:
     pipe: Connection
     deadline: float
     task: Any = None
+    kills: int = 0
+    """How many workers were killed over the task before."""
     processor: float = 0.0
     """Processor time at the start of the task, in seconds."""
     ready: bool = False
@@ -56,8 +62,9 @@ class GuardedPool:
     kills its process ends with a reason, and another process takes over; so does one that raises, that reaches for
     the network, or for which the process would have to grow by more than `memory_bytes` (on Linux). A process that is
     ready to go on but gets no core on a busy machine is given more time, so that results don't depend on the load;
-    none gets more than `seconds` of processor time per core. A reason is one line. Use it as a context manager: no
-    process outlives the block, nor this process.
+    none gets more than `seconds` of processor time per core. A task whose worker is killed from outside is begun again,
+    and ends with a reason when that happens three times. A reason is one line. Use it as a context manager: no process
+    outlives the block, nor this process.
     """
 
     def __init__(self, make: Make, workers: int, seconds: float, memory_bytes: int) -> None:
@@ -65,7 +72,8 @@ class GuardedPool:
         self._make, self._count, self._seconds, self._memory = make, workers, seconds, memory_bytes
         self._context = multiprocessing.get_context("spawn")
         self._workers: list[_Worker] = []
-        self._failed_starts = 0
+        self._waiting: deque[tuple[Any, int]] = deque()
+        self._failed_starts = 0.0
 
     def __enter__(self) -> "GuardedPool":
         """Return the pool; processes start with the first tasks."""
@@ -79,17 +87,12 @@ class GuardedPool:
 
     def run(self, tasks: Iterable[Any]) -> Iterator[Outcome]:
         """Yield the outcome of every task, in the order in which they end."""
-        waiting = deque(tasks)
-        self._workers = [self._start() for _ in range(min(self._count, len(waiting)))]
-        while waiting or any(worker.task is not None for worker in self._workers):
-            for worker in self._workers:
-                if worker.ready and worker.task is None and waiting:
-                    self._send(worker, waiting.popleft())
+        self._waiting = deque((task, 0) for task in tasks)
+        self._workers = [self._start() for _ in range(min(self._count, len(self._waiting)))]
+        while self._waiting or any(worker.task is not None for worker in self._workers):
+            self._hand_out()
             outcomes = self._listen()
-            # Workers get their next task before the caller sees the last result, so that they never wait for it.
-            for worker in self._workers:
-                if worker.ready and worker.task is None and waiting:
-                    self._send(worker, waiting.popleft())
+            self._hand_out()  # before the caller sees the last results, so that workers never wait for it
             yield from outcomes
 
     def _start(self) -> _Worker:
@@ -101,6 +104,11 @@ class GuardedPool:
                 target=_serve, args=(there, self._make, self._seconds, self._memory), daemon=True
             )
             process.start()
+        except BrokenPipeError:  # it was killed before it had read what it is to do
+            here.close()
+            there.close()
+            self._count_failed_start(_KILLED_START)
+            return self._start()
         finally:
             for name, value in before.items():
                 os.environ.pop(name)
@@ -109,8 +117,13 @@ class GuardedPool:
         there.close()
         return _Worker(process, here, time.monotonic() + _START_S)
 
-    def _send(self, worker: _Worker, task: Any) -> None:
-        worker.task, worker.deadline = task, time.monotonic() + self._seconds
+    def _hand_out(self) -> None:
+        for worker in self._workers:
+            if worker.ready and worker.task is None and self._waiting:
+                self._send(worker, *self._waiting.popleft())
+
+    def _send(self, worker: _Worker, task: Any, kills: int) -> None:
+        worker.task, worker.kills, worker.deadline = task, kills, time.monotonic() + self._seconds
         worker.processor = _processor(worker)[0]
         try:
             worker.pipe.send(task)
@@ -142,7 +155,7 @@ class GuardedPool:
             return self._died(worker)
         task, worker.task, worker.deadline = worker.task, None, math.inf
         if not worker.ready:
-            worker.ready = True
+            worker.ready, self._failed_starts = True, 0
             return None
         return Outcome(task, result, reason)
 
@@ -161,23 +174,31 @@ class GuardedPool:
         worker.process.join(5)
         code = worker.process.exitcode
         _stop(worker)
+        name = _end_of_process(code)
         if not worker.ready:
-            self._count_failed_start()
-        return Outcome(worker.task, None, self._obituary(code))
+            self._count_failed_start(_KILLED_START if name in _FROM_OUTSIDE else 1)
+        if worker.task is not None and name in _FROM_OUTSIDE and worker.kills + 1 < _MOST_KILLS:
+            self._waiting.append((worker.task, worker.kills + 1))
+            return Outcome(None, None)
+        return Outcome(worker.task, None, self._obituary(name))
 
-    def _obituary(self, code: int | None) -> str:
-        """Return what ended a worker, from its exit code: minus the signal's number where it was one."""
-        name = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+    def _obituary(self, name: str) -> str:
+        """Return the reason for a task whose worker ended as `_end_of_process` says."""
         if name == "SIGXCPU":
             return f"timed out after {self._seconds:g} s"
         if name == "SIGKILL":
             return "its worker was killed (SIGKILL), as the system does when memory runs out"
         return f"crashed its worker ({name})"
 
-    def _count_failed_start(self) -> None:
-        self._failed_starts += 1
+    def _count_failed_start(self, weight: float = 1) -> None:
+        self._failed_starts += weight
         if self._failed_starts >= _FAILED_STARTS:
             raise LN3DError("the render workers do not start", "what they printed above tells why")
+
+
+def _end_of_process(code: int | None) -> str:
+    """Return what ended a process, from its exit code: minus the signal's number where it was one."""
+    return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
 
 
 def _processor(worker: _Worker) -> tuple[float, bool]:
@@ -217,14 +238,14 @@ def _attempt(make: Make, task: Any) -> tuple[bytes | None, str]:
     try:
         return make(task), ""
     except MeshError as error:
-        return None, _one_line(error.message)
+        return None, one_line(error.message)
     except MemoryError:
         return None, _OUT_OF_MEMORY
     except Exception as error:  # whatever a broken file makes a reader do, the other objects go on
-        return None, _one_line(f"{type(error).__name__}: {error}")
+        return None, one_line(f"{type(error).__name__}: {error}")
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Return a reason that fits a report: what a file quotes in it can neither break the line nor fill the screen."""
     line = "".join(letter if letter.isprintable() else " " for letter in text)
     line = " ".join(line.encode("utf-8", errors="replace").decode().split())

@@ -55,6 +55,37 @@ def test_a_worker_stays_offline(task):
     assert outcomes([task], workers=1)[task].reason == "reaches for the network"
 
 
+@pytest.mark.parametrize("number", [9, 15])
+def test_a_task_whose_worker_is_killed_is_begun_again(tmp_path, number):
+    lives = tmp_path / "lives"
+    lives.write_text("")
+    live = f"(p := __import__('pathlib').Path({str(lives)!r})) and p.write_text(p.read_text() + 'x')"
+    task = f"({live}) > 2 and b'done' or {OS}.kill({OS}.getpid(), {number})"
+    assert outcomes([task, "b'other'"], workers=1)[task].result == b"done"
+    assert lives.read_text() == "xxx"
+    lives.write_text("")
+    endless = f"({live}) and {OS}.kill({OS}.getpid(), {number})"
+    assert "worker" in outcomes([endless], workers=1)[endless].reason
+    assert lives.read_text() == "xxx"
+
+
+def test_workers_that_are_killed_while_they_start_are_replaced(monkeypatch):
+    start, begun = GuardedPool._start, []
+
+    def stillborn(self):
+        worker = start(self)
+        begun.append(worker)
+        if len(begun) in (1, 2, 3, 4, 6, 7):
+            worker.process.kill()
+        return worker
+
+    monkeypatch.setattr(GuardedPool, "_start", stillborn)
+    tasks = [f"{OS}._exit(3)", "b'one'"]
+    found = outcomes(tasks, workers=1)
+    assert [found[task].reason for task in tasks] == ["crashed its worker (exit code 3)", ""]
+    assert len(begun) == 8
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's limit")
 def test_the_kernel_ends_what_the_pool_does_not(monkeypatch):
     monkeypatch.setattr(GuardedPool, "_too_late", lambda self, worker: None)

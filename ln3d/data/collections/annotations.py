@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import io
 import json
 import os
 import zlib
@@ -9,9 +10,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from ln3d.data.collections.tables import LARGEST, MOST_CAPTIONS, check_inside, opened
 from ln3d.errors import RecipeError
-
-_MOST_BYTES = 2_000_000_000
 
 
 def captions_by_uid(path: Path, uids: Collection[str]) -> dict[str, list[str]]:
@@ -21,21 +21,23 @@ def captions_by_uid(path: Path, uids: Collection[str]) -> dict[str, list[str]]:
     object of uid: caption, or of uid: list of captions (G-Objaverse's `text_captions_cap3d.json`).
 
     Raises:
-        RecipeError: the file is missing, damaged, or neither.
+        RecipeError: the file is missing, damaged, or neither, or has thousands of captions of one uid.
     """
     found: dict[str, list[str]] = {}
     if ".csv" in path.suffixes:
         try:
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                for row in csv.reader(file):
+            with opened(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+                for row in csv.reader(text):
                     if len(row) >= 2 and row[0].strip() in uids:
                         found.setdefault(row[0].strip(), []).append(row[1])
-        except (OSError, csv.Error, UnicodeDecodeError) as error:
+                        _check_count(path, row[0], found[row[0].strip()])
+        except (csv.Error, UnicodeDecodeError) as error:
             raise _unreadable(path, error) from None
         return found
     for uid, said in _document(path).items():
         texts = said if isinstance(said, list) else [said]
         if uid in uids and all(isinstance(text, str) for text in texts):
+            _check_count(path, uid, texts)
             found[uid] = texts
     return found
 
@@ -59,24 +61,36 @@ def categories_by_uid(path: Path) -> dict[str, str]:
 
 
 def told_or_beside(told: str | None, root: Path, *patterns: str) -> Path | None:
-    """Return the file that a recipe names, or else the first in `root` that fits a pattern; None where none does."""
+    """Return the file that a recipe names, or else the first in `root` that fits a pattern; None where none does.
+
+    Raises:
+        RecipeError: the one in `root` is a link that leads out of it.
+    """
     if told is not None:
         return Path(os.path.expandvars(os.path.expanduser(told)))
-    return next((path for pattern in patterns for path in sorted(root.glob(pattern))), None)
+    found = next((path for pattern in patterns for path in sorted(root.glob(pattern))), None)
+    if found is not None:
+        check_inside(found, root)
+    return found
 
 
 def _document(path: Path) -> dict[str, Any]:
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            data = file.read(_MOST_BYTES + 1)
-        if len(data) > _MOST_BYTES:
-            raise ValueError(f"more than {_MOST_BYTES} bytes")
+        with opened(path) as file:
+            data = gzip.GzipFile(fileobj=file).read(LARGEST + 1) if path.suffix == ".gz" else file.read()
+        if len(data) > LARGEST:
+            raise ValueError(f"more than {LARGEST} bytes")
         document = json.loads(data)
-    except (OSError, EOFError, zlib.error, ValueError) as error:
+    except (EOFError, zlib.error, ValueError, RecursionError) as error:
         raise _unreadable(path, error) from None
     if not isinstance(document, dict):
         raise RecipeError(f"{path}: not a JSON object", 'It should be: {"<uid>": "<caption>"} or {"chair": ["<uid>"]}')
     return document
+
+
+def _check_count(path: Path, uid: str, captions: list[str]) -> None:
+    if len(captions) > MOST_CAPTIONS:
+        raise RecipeError(f"{path}: more than {MOST_CAPTIONS} captions of {uid!r}", "Is it another table?")
 
 
 def _unreadable(path: Path, error: Exception) -> RecipeError:

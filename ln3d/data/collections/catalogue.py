@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from ln3d.cache import packages_folder
 from ln3d.config.render import CollectionConfig, CollectionKind, DatasetConfig, LimitsConfig
 from ln3d.data.collections import (
@@ -20,11 +22,12 @@ from ln3d.data.collections import (
     trigger_rally,
     zero_ad,
 )
-from ln3d.data.collections.entries import Arguments, CatalogueEntry
+from ln3d.data.collections.entries import UNREADABLE, Arguments, CatalogueEntry, tidied
 from ln3d.data.readers.scene import Scene
 from ln3d.data.renders import eg3d, gobjaverse, nerf, srn
 from ln3d.data.renders.frames import Rendered
-from ln3d.errors import MeshError, RecipeError
+from ln3d.data.workers import one_line
+from ln3d.errors import LN3DError, MeshError, RecipeError
 
 __all__ = ["CatalogueEntry", "is_rendered", "list_objects", "load_object", "load_views"]
 
@@ -63,7 +66,7 @@ def list_objects(config: DatasetConfig, meshes: Path | None = None) -> list[Cata
         meshes: a folder that replaces the recipe's collections by one of kind `folder`.
 
     Raises:
-        RecipeError: a path is missing or holds no objects, or two objects have the same id.
+        RecipeError: a path is missing, cannot be listed or holds no objects, or two objects have the same id.
     """
     collections = config.collections
     if meshes is not None:
@@ -88,7 +91,9 @@ def load_object(entry: CatalogueEntry, limits: LimitsConfig) -> Scene:
     kind, arguments = entry.load
     for known, (_, load) in COLLECTIONS.items():
         if known == kind:
-            return load(arguments, limits)
+            return _finite(load(arguments, limits), entry.source_id)
+    if kind == UNREADABLE:
+        raise MeshError(str(arguments["reason"]), "Fetch the package again.")
     if is_rendered(entry):
         raise MeshError(f"{entry.source_id} comes as pictures, not as a mesh", "Name a collection of meshes.")
     raise RecipeError(f"unknown collection kind {kind!r}", f"Known: {', '.join(COLLECTIONS)}")
@@ -113,11 +118,9 @@ def load_views(entry: CatalogueEntry, limits: LimitsConfig, views: int, resoluti
 
 
 def _listed(collection: CollectionConfig) -> list[CatalogueEntry]:
-    found = {**COLLECTIONS, **RENDERS}[collection.kind][0](collection, _path(collection))
+    found = [tidied(entry) for entry in _attempt(collection, _path(collection))]
     if not found:
-        raise RecipeError(
-            f"{collection.path}: no objects of kind {collection.kind}", "See docs/data.md for the layout."
-        )
+        raise RecipeError(f"{collection.path}: no objects of kind {collection.kind}", _LAYOUT)
     if collection.categories and collection.kind != "shapenet":  # which also knows them by synset and lemma
         known = sorted({entry.category for entry in found})
         for category in collection.categories:
@@ -129,6 +132,33 @@ def _listed(collection: CollectionConfig) -> list[CatalogueEntry]:
     if collection.per_shape is not None:
         found = _few_of_each(found, collection.per_shape)
     return found[: collection.limit]
+
+
+def _attempt(collection: CollectionConfig, path: Path) -> list[CatalogueEntry]:
+    """Return what the lister finds; whatever a hostile file makes it do is one line, not a traceback."""
+    try:
+        found = {**COLLECTIONS, **RENDERS}[collection.kind][0](collection, path)
+        for entry in found:
+            entry.source_id.encode()
+    except LN3DError:
+        raise
+    except UnicodeEncodeError as error:
+        raise RecipeError(f"{path}: the name {error.object!r} is not UTF-8", "Rename the file or its folder.") from None
+    except Exception as error:
+        reason = one_line(f"{type(error).__name__}: {error}")
+        raise RecipeError(f"{path}: cannot be listed as {collection.kind} ({reason})", _LAYOUT) from error
+    return found
+
+
+def _finite(scene: Scene, source_id: str) -> Scene:
+    """Return the scene if it is finite: sound meshes are moved by numbers from other files."""
+    for part in scene.parts:
+        if not (np.isfinite(part.vertices).all() or np.isfinite(part.vertices[part.faces]).all()):
+            raise MeshError(f"{source_id}: put together with numbers that are not finite", "Fetch the package again.")
+    return scene
+
+
+_LAYOUT = "See docs/data.md for the layout."
 
 
 def _few_of_each(entries: list[CatalogueEntry], most: int) -> list[CatalogueEntry]:

@@ -1,8 +1,9 @@
 """One line of a catalogue: what an object is called, where it comes from, and how to load it."""
 
 import hashlib
+import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 Arguments = dict[str, str | list[str]]
 
@@ -31,6 +32,37 @@ class CatalogueEntry:
     """`train`, `validation` or `test` where the collection's authors say so; empty leaves it to the recipe."""
     stamp: tuple[str, ...] = ()
     """What else decides the pictures and the split, for the fingerprint of the shards."""
+
+
+UNREADABLE = "unreadable"
+"""In the place of a collection's kind: something that its lister could not read, and that is rejected for that."""
+
+
+def unreadable(source_id: str, reason: str) -> CatalogueEntry:
+    """Return an entry for what a lister found but cannot read, so that it is reported and the others go on."""
+    return CatalogueEntry(
+        source_id=source_id,
+        shape_id=shape_id(UNREADABLE, source_id),
+        name="unknown",
+        category="unknown",
+        captions=(),
+        licence="unknown",
+        author="unknown",
+        load=(UNREADABLE, {"reason": reason}),
+    )
+
+
+def tidied(entry: CatalogueEntry) -> CatalogueEntry:
+    """Return an entry whose words can be printed and stored: no control characters, no halves of a character."""
+    told = (entry.name, entry.category, entry.licence, entry.author, *entry.captions)
+    if all(text.isprintable() for text in told):
+        return entry
+    name, category, licence, author, *captions = map(_without_controls, told)
+    return replace(entry, name=name, category=category, captions=tuple(captions), licence=licence, author=author)
+
+
+def _without_controls(text: str) -> str:
+    return "".join(" " if unicodedata.category(letter) in ("Cc", "Cs") else letter for letter in text)
 
 
 def shape_id(*parts: str | bytes) -> str:

@@ -138,7 +138,7 @@ def _resolve(source: Source, name: str, depth: int) -> tuple[str, str]:
 
 def _bare(game: Path, folder: Path) -> list[_Model]:
     """Return the largest mesh of a folder that defines no liveries."""
-    meshes = [path for path in sorted(folder.rglob("*.ac")) if not _SKIP.search(path.name)]
+    meshes = [path for path in sorted(folder.rglob("*.ac")) if path.is_file() and not _SKIP.search(path.name)]
     if not meshes:
         return []
     mesh = max(meshes, key=lambda path: path.stat().st_size).relative_to(game).as_posix()
@@ -152,7 +152,10 @@ def _is_body(game: Path, mesh: str) -> bool:
 @lru_cache(maxsize=4096)
 def _fingerprint(game: Path, mesh: str) -> tuple[str, int]:
     """Return the id of a geometry, equal for equal files, and its number of surfaces."""
-    data = FolderSource(game, LimitsConfig()).read(mesh)
+    try:
+        data = FolderSource(game, LimitsConfig()).read(mesh)
+    except MeshError:  # it will be a rejection with this reason, when it is loaded
+        return shape_id("flightgear", mesh), _LEAST_SURFACES
     return shape_id("flightgear", data), data.count(b"SURF ")
 
 

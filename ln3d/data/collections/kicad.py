@@ -57,7 +57,7 @@ def load(arguments: Arguments, limits: LimitsConfig) -> Scene:
 def part_words(folder: str, stem: str) -> tuple[str, str]:
     """Return the kind of a part and its name: `LED_THT`, `LED_D5.0mm` is "led", "through-hole led d5.0mm"."""
     words = re.split(r"[_-]", folder)
-    kind = _KINDS.get(words[0], re.sub(r"(?<=[a-z])(?=[A-Z])", " ", words[0]).lower())
+    kind = _KINDS.get(words[0], re.sub(r"(?<=[a-z])(?=[A-Z])", " ", words[0]).lower()) or "part"
     mount = next((_MOUNTS[word] for word in words if word in _MOUNTS), "")
     own = [word.lower() for word in stem.split("_") if word]
     plain = [word for word in own if word not in kind.split()]

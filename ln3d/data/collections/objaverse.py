@@ -21,7 +21,7 @@ def entries(config: CollectionConfig, root: Path) -> list[CatalogueEntry]:
     """Return every GLB with a uid for its name, by uid.
 
     Raises:
-        RecipeError: the file of captions or categories is damaged.
+        RecipeError: the file of captions or categories is damaged, or a link that leads out of the folder.
     """
     root = root.resolve()
     files = {path.stem: path for path in sorted(root.rglob("*.glb")) if _UID.fullmatch(path.stem)}

@@ -7,6 +7,7 @@ the official split in `all.csv`, whose columns are `id,synsetId,subSynsetId,mode
 """
 
 import csv
+import io
 import json
 from dataclasses import replace
 from difflib import get_close_matches
@@ -17,6 +18,7 @@ import numpy as np
 
 from ln3d.config.render import CollectionConfig, LimitsConfig
 from ln3d.data.collections.entries import Arguments, CatalogueEntry, phrasings, shape_id, with_article
+from ln3d.data.collections.tables import contents, is_there
 from ln3d.data.readers.mesh import read_scene
 from ln3d.data.readers.scene import Scene
 from ln3d.errors import RecipeError
@@ -106,29 +108,30 @@ def _is_synset(name: str) -> bool:
 
 def _taxonomy(path: Path) -> dict[str, list[str]]:
     """Return the lemmas of every synset in taxonomy.json; none where the file is missing."""
-    if not path.is_file():
+    if not is_there(path):
         return {}
     try:
-        items: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        return {
+        items: list[dict[str, Any]] = json.loads(contents(path, path.parent))
+        named = {
             str(item["synsetId"]).zfill(8): [name.strip().lower() for name in str(item["name"]).split(",")]
             for item in items
         }
-    except (ValueError, KeyError, TypeError, OSError) as error:
+        return {synset: words for synset, names in named.items() if (words := [name for name in names if name])}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise RecipeError(f"{path}: not ShapeNet's taxonomy ({error})", "Fetch the file again.") from None
 
 
 def _official(path: Path) -> dict[tuple[str, str], tuple[str, str]]:
     """Return (split, sub-synset) by (synset, model) from all.csv; nothing where the file is missing."""
-    if not path.is_file():
+    if not is_there(path):
         return {}
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return {
-                (row["synsetId"].zfill(8), row["modelId"]): (_SPLITS[row["split"]], row["subSynsetId"].zfill(8))
-                for row in csv.DictReader(file)
-            }
-    except (csv.Error, KeyError, AttributeError, ValueError, OSError) as error:
+        rows = csv.DictReader(io.StringIO(contents(path, path.parent).decode("utf-8-sig"), newline=""))
+        return {
+            (row["synsetId"].zfill(8), row["modelId"]): (_SPLITS[row["split"]], row["subSynsetId"].zfill(8))
+            for row in rows
+        }
+    except (csv.Error, KeyError, AttributeError, ValueError) as error:
         raise RecipeError(
             f"{path}: not ShapeNet's split ({type(error).__name__}: {error})",
             "Its first line is: id,synsetId,subSynsetId,modelId,split",

@@ -12,13 +12,17 @@ from ln3d.data.collections.entries import (
     joined_words,
     phrasings,
     shape_id,
+    unreadable,
     with_article,
 )
 from ln3d.data.readers import general
 from ln3d.data.readers.scene import Scene, checked
-from ln3d.data.readers.sources import ZipSource
+from ln3d.data.readers.sources import FolderSource, ZipSource
+from ln3d.errors import MeshError
 
 _PROPERTIES = "PluginFurnitureCatalog.properties"
+_LARGEST_CATALOGUE = 4_000_000  # bytes: ten thousand objects
+_NUMBER = re.compile(r"[0-9]{1,9}")
 _LICENCES = {"BlendSwap-CC-0": "CC0-1.0"}  # the other four catalogues are CC-BY-3.0
 
 # The first pattern found in the English name decides; what none fits keeps the catalogue's own group.
@@ -45,11 +49,15 @@ _NOT = re.compile(r"roasted chicken|sink cabinet|bedside|table (fan|tennis)|(foo
 
 
 def entries(config: CollectionConfig, root: Path) -> list[CatalogueEntry]:
-    """Return the objects of every `.sh3f` archive under the package's folder."""
+    """Return the objects of every `.sh3f` archive under the package's folder; a damaged archive is a rejection."""
     found = []
     for archive in sorted(root.rglob("*.sh3f")):
-        for number, fields in enumerate_objects(_properties(archive)):
-            found.append(_entry(archive, number, fields))
+        try:
+            objects = enumerate_objects(_properties(root, archive))
+        except MeshError as error:
+            found.append(unreadable(f"sweethome3d/{archive.stem}", error.message))
+            continue
+        found += [_entry(archive, number, fields) for number, fields in objects]
     return found
 
 
@@ -59,7 +67,7 @@ def load(arguments: Arguments, limits: LimitsConfig) -> Scene:
     model = str(arguments["model"])
     # lenient: some files name textures on their author's disk
     scene = checked(general.read(source, model, limits, lenient=True), f"{source.label}/{model}", limits)
-    rotation = np.array([float(value) for value in arguments["rotation"]], dtype=np.float32).reshape(3, 3)
+    rotation = _rotation(arguments["rotation"], f"{source.label}/{model}")
     for part in scene.parts:
         part.vertices = part.vertices @ rotation.T
     return scene
@@ -70,7 +78,7 @@ def enumerate_objects(properties: dict[str, str]) -> list[tuple[int, dict[str, s
     grouped: dict[int, dict[str, str]] = {}
     for key, value in properties.items():
         field, mark, number = key.partition("#")
-        if mark and number.isdigit():
+        if mark and _NUMBER.fullmatch(number):
             grouped.setdefault(int(number), {})[field] = value
     return sorted(item for item in grouped.items() if "model" in item[1] and "name" in item[1])
 
@@ -95,8 +103,19 @@ def category_of(name: str, group: str) -> str:
     return {"Doors and windows": "door", "Characters": "figure", "Living room": "household"}.get(group, group.lower())
 
 
-def _properties(archive: Path) -> dict[str, str]:
-    source = ZipSource(archive, LimitsConfig())
+def _rotation(words: str | list[str], label: str) -> np.ndarray:
+    try:
+        return np.array([float(word) for word in words], dtype=np.float32).reshape(3, 3)
+    except ValueError:
+        raise MeshError(f"{label}: modelRotation is not made of nine numbers", "Fetch the package again.") from None
+
+
+def _properties(root: Path, archive: Path) -> dict[str, str]:
+    """Return the pairs of an archive's catalogue. Raises MeshError where it is damaged or leads out of the folder."""
+    FolderSource(root, LimitsConfig()).name_of(archive)
+    if not archive.is_file():
+        raise MeshError(f"{archive.name}: not a regular file", "Fetch the package again.")
+    source = ZipSource(archive, LimitsConfig(file_bytes=_LARGEST_CATALOGUE))
     return parse_properties(source.read(_PROPERTIES).decode("latin-1"))
 
 

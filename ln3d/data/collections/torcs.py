@@ -13,7 +13,7 @@ from ln3d.data.readers import ac3d
 from ln3d.data.readers.markup import parse_xml
 from ln3d.data.readers.scene import Part, Scene, checked
 from ln3d.data.readers.sources import FolderSource, located
-from ln3d.errors import RecipeError
+from ln3d.errors import MeshError, RecipeError
 
 _INCH = 0.0254
 _PLAIN_WHEEL = "trb1-3"  # for the cars whose tyres the game builds itself
@@ -57,7 +57,7 @@ def load(arguments: Arguments, limits: LimitsConfig) -> Scene:
     # The alpha of a body is its gloss; one of them looks like holes, so none is believed.
     options = ac3d.Options(find_texture=texture, opaque=True, tint=False)
     body = checked(ac3d.read(source, f"{folder}/{car}.acc", limits, options), f"{folder}/{car}.acc", limits)
-    setup = _Setup(parse_xml(source.read(f"{folder}/{car}.xml"), f"{folder}/{car}.xml"))
+    setup = _Setup(parse_xml(source.read(f"{folder}/{car}.xml"), f"{folder}/{car}.xml"), f"{folder}/{car}.xml")
     wheel_file = f"wheels/{setup.text('Graphic Objects', '3d wheel directory', _PLAIN_WHEEL)}/wheel0.acc"
     wheel = checked(ac3d.read(source, wheel_file, limits), wheel_file, limits)
     parts = body.parts + [part for place in _WHEELS for part in _placed(wheel, setup, *place)]
@@ -70,7 +70,8 @@ _WHEELS = (("Front", "Right"), ("Front", "Left"), ("Rear", "Right"), ("Rear", "L
 class _Setup:
     """A car's parameter file: sections of named numbers and texts."""
 
-    def __init__(self, tree: ElementTree.Element) -> None:
+    def __init__(self, tree: ElementTree.Element, label: str) -> None:
+        self.label = label
         self.sections = {section.get("name", ""): section for section in tree.iter("section")}
 
     def text(self, section: str, name: str, default: str) -> str:
@@ -84,7 +85,11 @@ class _Setup:
         found = self.sections.get(section)
         for item in () if found is None else found.findall("attnum"):
             if item.get("name") == name:
-                return float(item.get("val", default)) * {"in": _INCH, "mm": 1e-3}.get(item.get("unit", ""), 1.0)
+                try:
+                    value = float(item.get("val", default))
+                except ValueError:
+                    raise MeshError(f"{self.label}: {name} is not a number", "Fetch the package again.") from None
+                return value * {"in": _INCH, "mm": 1e-3}.get(item.get("unit", ""), 1.0)
         return default
 
 

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from ln3d.config.render import CollectionConfig, LimitsConfig
-from ln3d.data.collections.entries import Arguments, CatalogueEntry, phrasings, shape_id, with_article
+from ln3d.data.collections.entries import Arguments, CatalogueEntry, phrasings, shape_id, unreadable, with_article
 from ln3d.data.readers import general
 from ln3d.data.readers.markup import parse_xml
 from ln3d.data.readers.scene import Part, Scene, checked
@@ -18,6 +18,7 @@ from ln3d.errors import MeshError, RecipeError
 
 _ARCHIVES = ("data.zip", "usr/share/games/trigger-rally/data.zip")
 _VEHICLES = "vehicles/"
+_LARGEST_BODY = 32_000_000  # bytes, for telling whether two are the same
 _CLASSES = {"Kit-Car": "kit car", "S500": "super 500 rally car", "WRC": "world rally car"}
 
 
@@ -119,16 +120,19 @@ def _archive(root: Path) -> Path:
 def _geometry(archive: Path, model: str) -> str:
     """Return the id of a body, equal for equal vertices: the paints differ in the names of their materials."""
     try:
-        data = ZipSource(archive, LimitsConfig()).read(model)
-    except MeshError:  # the car will be a rejection with this reason, when it is loaded
+        data = ZipSource(archive, LimitsConfig(file_bytes=_LARGEST_BODY)).read(model)
+    except MeshError:  # if it cannot be read, the car will be a rejection with this reason, when it is loaded
         return shape_id("trigger-rally", model)
     return shape_id("trigger-rally", b"\n".join(line for line in data.splitlines() if line.startswith(b"v ")))
 
 
 def _entry(archive: Path, vehicle: str) -> CatalogueEntry:
     path = PurePosixPath(vehicle)
-    tree = parse_xml(ZipSource(archive, LimitsConfig()).read(vehicle), vehicle)
-    model = _part(tree, "part", vehicle).get("model", "")
+    try:
+        tree = parse_xml(ZipSource(archive, LimitsConfig()).read(vehicle), vehicle)
+        model = _part(tree, "part", vehicle).get("model", "")
+    except MeshError as error:
+        return unreadable(f"trigger-rally/{path.stem}", error.message)
     make, sort = tree.get("name", path.stem).lower(), _CLASSES.get(tree.get("class", ""), "rally car")
     captions = (with_article(f"{make} {sort}"), with_article(sort), f"{with_article(make)}, a rally car", "a rally car")
     return CatalogueEntry(

@@ -11,7 +11,7 @@ from ln3d.data.collections.entries import Arguments, CatalogueEntry, phrasings, 
 from ln3d.data.collections.zero_ad_actors import ACTORS, Assembly
 from ln3d.data.readers.scene import Scene, checked
 from ln3d.data.readers.sources import ZipSource
-from ln3d.errors import RecipeError
+from ln3d.errors import MeshError, RecipeError
 
 _ARCHIVES = ("public.zip", "usr/share/games/0ad/mods/public/public.zip", "mods/public/public.zip")
 
@@ -117,13 +117,13 @@ def _ship(archive: Path, path: PurePosixPath, paint: str) -> CatalogueEntry:
 def living_name(stem: str, category: str) -> str:
     """Return an animal's or a tree's name in words: `bear_black` is "black bear", `oak_aut` "autumn oak tree"."""
     words = [_LONG.get(word, word) for word in re.sub(r"\d+", "", stem).split("_") if word not in _NOISE]
-    if words[0] in _HEADS and len(words) > 1:
+    if len(words) > 1 and words[0] in _HEADS:
         words = words[1:] + words[:1]
     seasons = [word for word in words if word in _SEASONS]
     words = seasons + [word for word in words if word not in _SEASONS]
     if category == "tree":
         words = [word for word in words if word != "tree"] + ["tree"]
-    return " ".join(dict.fromkeys(words))
+    return " ".join(dict.fromkeys(words)).strip() or category
 
 
 def _living(archive: Path, path: PurePosixPath, category: str) -> CatalogueEntry:
@@ -136,7 +136,10 @@ def _living(archive: Path, path: PurePosixPath, category: str) -> CatalogueEntry
 @lru_cache(maxsize=4096)
 def _mesh_of(archive: Path, actor: str) -> str:
     """Return the mesh of an actor: many actors are one mesh in another skin."""
-    return Assembly(ZipSource(archive, LimitsConfig()), LimitsConfig(), PLAYER_COLOURS["plain"]).mesh_of(actor)
+    try:
+        return Assembly(ZipSource(archive, LimitsConfig()), LimitsConfig(), PLAYER_COLOURS["plain"]).mesh_of(actor)
+    except MeshError:  # it will be a rejection with this reason, when it is loaded
+        return f"of {actor}"
 
 
 def _entry(

@@ -70,7 +70,7 @@ class Assembly:
         for group in tree.findall("group"):
             variants = group.findall("variant")
             if variants:  # of equally frequent ones the first, so that an actor always looks the same
-                self._apply(max(variants, key=lambda item: float(item.get("frequency", "0") or 0)), look, 0)
+                self._apply(max(variants, key=_frequency), look, 0)
         return look
 
     def _apply(self, variant: ElementTree.Element, look: _Look, depth: int) -> None:
@@ -100,6 +100,13 @@ class Assembly:
         elif "trans" in material:
             cutout = bool((pixels[..., 3] < 128).any())
         return replace(part, base_colour=np.ones(4, dtype=np.float32), texture=pixels, cutout=cutout)
+
+
+def _frequency(variant: ElementTree.Element) -> float:
+    try:
+        return float(variant.get("frequency") or 0)
+    except ValueError:
+        raise MeshError("an actor's frequency is not a number", "Fetch the package again.") from None
 
 
 def _cached(folder: str, name: str, suffix: str, source: ZipSource) -> str:

@@ -160,7 +160,7 @@ class ZipSource:
 def _members(path: Path, process: int) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise MeshError(f"{path}: not a readable zip archive ({error})", "Fetch the package again.") from None
     return archive, {info.filename: info for info in archive.infolist() if not info.is_dir()}
 
