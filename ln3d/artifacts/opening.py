@@ -34,6 +34,14 @@ class Artifact:
             raise ArtifactError(f"{self.path} has no file {name}", make_again(self.manifest.kind))
         return self.path / name
 
+    def place(self, name: str) -> str:
+        """Return where a file lies, for messages."""
+        return str(self.path / name)
+
+    def verified(self, name: str) -> bytes:
+        """Return the bytes of a file after checking its hash; ArtifactError where they are not what was written."""
+        return verify_file(self, name).read_bytes()
+
 
 def open_artifact(path: Path | str, kind: str | None = None, *, verify: Iterable[str] | bool = ()) -> Artifact:
     """Open the artifact in the folder `path`: its manifest must be whole and every file there in full length.
@@ -43,10 +51,7 @@ def open_artifact(path: Path | str, kind: str | None = None, *, verify: Iterable
     """
     path = Path(os.path.abspath(path))
     recover(path)
-    document = _read_manifest(path, kind)
-    if kind is not None and document.get("kind") != kind:
-        raise ArtifactError(f"{path} holds {document.get('kind')}, not {kind}", make_again(kind))
-    artifact = Artifact(path, _checked(path, document))
+    artifact = Artifact(path, manifest_from(_manifest_text(path, kind), str(path), kind))
     for name, entry in artifact.manifest.files.items():
         _check_size(artifact, name, entry.bytes)
     for name in artifact.manifest.files if verify is True else verify or ():
@@ -74,13 +79,30 @@ def make_again(kind: str | None) -> str:
     return f"make it with: {MADE_BY[kind]}" if kind in MADE_BY else "make it again"
 
 
-def _read_manifest(path: Path, kind: str | None) -> dict[str, Any]:
+def manifest_from(text: str, folder: str, kind: str | None) -> Manifest:
+    """Return the manifest in the text of `<folder>/manifest.json`.
+
+    Raises ArtifactError where it is damaged, was changed, or is of another kind or a newer schema.
+    """
+    place = f"{folder}/{MANIFEST_NAME}"
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{place} is cut short or damaged: {error}", make_again(kind)) from error
+    if not isinstance(document, dict):
+        raise ArtifactError(f"{place} is no manifest", make_again(kind))
+    if kind is not None and document.get("kind") != kind:
+        raise ArtifactError(f"{folder} holds {document.get('kind')}, not {kind}", make_again(kind))
+    return _checked(place, document)
+
+
+def _manifest_text(path: Path, kind: str | None) -> str:
     if not path.exists():
         raise ArtifactError(f"{path} does not exist", make_again(kind))
     if not path.is_dir():
         raise ArtifactError(f"{path} is a file; an artifact is a folder", make_again(kind))
     try:
-        text = (path / MANIFEST_NAME).read_text(encoding="utf-8")
+        return (path / MANIFEST_NAME).read_text(encoding="utf-8")
     except FileNotFoundError:
         inner = sorted(child.parent.name for child in path.glob(f"*/{MANIFEST_NAME}"))
         if inner:
@@ -90,26 +112,19 @@ def _read_manifest(path: Path, kind: str | None) -> dict[str, Any]:
         raise ArtifactError(f"{path} has no {MANIFEST_NAME}: half-written, or no artifact", make_again(kind)) from None
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path / MANIFEST_NAME} cannot be read: {error}", make_again(kind)) from error
-    try:
-        document = json.loads(text)
-    except ValueError as error:
-        raise ArtifactError(f"{path / MANIFEST_NAME} is cut short or damaged: {error}", make_again(kind)) from error
-    if not isinstance(document, dict):
-        raise ArtifactError(f"{path / MANIFEST_NAME} is no manifest", make_again(kind))
-    return document
 
 
-def _checked(path: Path, document: dict[str, Any]) -> Manifest:
+def _checked(place: str, document: dict[str, Any]) -> Manifest:
     kind = document.get("kind")
     current = migrate(document)
     if document.get("id") != manifest_id(document):
-        raise ArtifactError(f"{path / MANIFEST_NAME} was changed after it was published", make_again(kind))
+        raise ArtifactError(f"{place} was changed after it was published", make_again(kind))
     try:
         return Manifest.model_validate(current)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ArtifactError(f"{path / MANIFEST_NAME}: {place}: {first['msg']}", make_again(kind)) from error
+        key = ".".join(str(part) for part in first["loc"])
+        raise ArtifactError(f"{place}: {key}: {first['msg']}", make_again(kind)) from error
 
 
 def _check_size(artifact: Artifact, name: str, size: int) -> None:

@@ -67,7 +67,12 @@ def write_shard(folder: Path, number: int, runs: Iterable[bytes]) -> None:
 
 def read_index(path: Path) -> Index:
     """Return the index in the file `path`; ValueError where it is damaged."""
-    document = json.loads(path.read_text(encoding="utf-8"))
+    return parsed_index(path.read_bytes())
+
+
+def parsed_index(data: bytes) -> Index:
+    """Return the index in the bytes of its file; ValueError where they are damaged."""
+    document = json.loads(data)
     if not isinstance(document, dict):
         raise ValueError("not an index")
     return {name: (int(offset), int(length), int(crc)) for name, (offset, length, crc) in document.items()}

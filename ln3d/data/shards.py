@@ -10,14 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ln3d.artifacts.opening import Artifact, verify_file
+from ln3d.artifacts.opening import Artifact
+from ln3d.artifacts.remote import RemoteArtifact
 from ln3d.data.members import ObjectRecord, decode, unpack_normal
-from ln3d.data.shard_files import Index, index_name, read_index, shard_name
+from ln3d.data.shard_files import Index, index_name, parsed_index, shard_name
 from ln3d.errors import ArtifactError
 
 __all__ = ["CATALOGUE_NAME", "ObjectRecord", "Rejection", "ShardSet"]
 
 CATALOGUE_NAME = "catalogue.json"
+_LARGEST_RUN = 8_000_000  # bytes of an object's members that one request brings; of a larger object each is requested
+_RUNS = 16
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ class ShardSet:
     """The rendered objects of a `shards` artifact; `i` counts them, `v` counts the views of each.
 
     `objects` and `rejected` are the two halves of the catalogue, `views` and `resolution` are the same for all
-    objects. It can be sent to worker processes and used after a fork: files are opened where they are read.
+    objects. It can be sent to worker processes and used after a fork: files are opened where they are read. Of a
+    remote artifact the bytes of an object are fetched when the first of them is needed.
     """
 
     def __init__(self, artifact: Artifact) -> None:
@@ -61,6 +65,7 @@ class ShardSet:
         self.rejected = [Rejection(**record) for record in catalogue["rejected"]]
         self._open: dict[tuple[int, int], int] = {}
         self._indices: dict[int, Index] = {}
+        self._runs: dict[str, tuple[int, bytes]] = {}
 
     @property
     def lacks(self) -> tuple[str, ...]:
@@ -121,7 +126,7 @@ class ShardSet:
         except KeyError:
             raise self._damaged(shard, full_name, "is missing") from None
         try:
-            data = os.pread(self._file(number), length, offset)
+            data = self._stored(number, key, offset, length)
         except OSError as error:
             raise self._damaged(shard, full_name, f"cannot be read: {error.strerror}") from error
         if len(data) != length or zlib.crc32(data) != crc:
@@ -129,8 +134,8 @@ class ShardSet:
         return data
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the open files behind when sent to another process."""
-        return {**self.__dict__, "_open": {}}
+        """Leave the open files, and what was fetched, behind when sent to another process."""
+        return {**self.__dict__, "_open": {}, "_runs": {}}
 
     def close(self) -> None:
         """Close the files that this process has opened; they open again when needed."""
@@ -147,9 +152,23 @@ class ShardSet:
 
     def _index(self, number: int) -> Index:
         if number not in self._indices:
-            path = verify_file(self.artifact, index_name(number))
-            self._indices[number] = read_index(path)
+            self._indices[number] = parsed_index(self.artifact.verified(index_name(number)))
         return self._indices[number]
+
+    def _stored(self, number: int, key: str, offset: int, length: int) -> bytes:
+        """Return bytes of the object `key`, unchecked, from the shard of this number."""
+        if not isinstance(self.artifact, RemoteArtifact):
+            return os.pread(self._file(number), length, offset)
+        places = [(first, size) for name, (first, size, _) in self._index(number).items() if name.startswith(f"{key}.")]
+        start, stop = min(first for first, _ in places), max(first + size for first, size in places)
+        if stop - start > _LARGEST_RUN:
+            return self.artifact.read(shard_name(number), offset, offset + length)
+        if key not in self._runs:
+            while len(self._runs) >= _RUNS:
+                del self._runs[next(iter(self._runs))]
+            self._runs[key] = start, self.artifact.read(shard_name(number), start, stop)
+        start, run = self._runs[key]
+        return run[offset - start : offset - start + length]
 
     def _file(self, number: int) -> int:
         place = (os.getpid(), number)
@@ -159,7 +178,7 @@ class ShardSet:
 
     def _damaged(self, shard: str, member: str, what: str) -> ArtifactError:
         return ArtifactError(
-            f"{self.artifact.path / shard}: {member} {what}", "render the dataset again: ln3d render-dataset RECIPE"
+            f"{self.artifact.place(shard)}: {member} {what}", "render the dataset again: ln3d render-dataset RECIPE"
         )
 
 
@@ -170,7 +189,7 @@ def _parsed_cameras(data: bytes) -> dict[str, NDArray[np.float32]]:
 
 
 def _catalogue(artifact: Artifact) -> dict[str, Any]:
-    document = json.loads(verify_file(artifact, CATALOGUE_NAME).read_text(encoding="utf-8"))
+    document = json.loads(artifact.verified(CATALOGUE_NAME))
     if not isinstance(document, dict):
-        raise ArtifactError(f"{artifact.path / CATALOGUE_NAME} is no catalogue", "make it with: ln3d render-dataset")
+        raise ArtifactError(f"{artifact.place(CATALOGUE_NAME)} is no catalogue", "make it with: ln3d render-dataset")
     return document
