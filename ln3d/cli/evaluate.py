@@ -52,6 +52,10 @@ def _command(metric: str) -> Callable[..., None]:
             int | None,
             typer.Option("--count", "-n", metavar="N", min=1, help="Objects or samples.  [default: the recipe's]"),
         ] = None,
+        objects: Annotated[
+            Path | None,
+            typer.Option("--objects", metavar="FILE", help="Reconstruct the objects of this list, and say more."),
+        ] = None,
         overrides: Annotated[
             list[str] | None,
             typer.Option("--set", metavar="KEY=VALUE", help="Change an evaluation.* value of the recipe; repeatable."),
@@ -80,6 +84,7 @@ def _command(metric: str) -> Callable[..., None]:
             renders=renders,
             category=category,
             count=count,
+            objects=objects,
             overrides=tuple(overrides or ()),
             output=output,
             workspace=workspace,

@@ -1,10 +1,14 @@
 """Train, validation and test: divided by shape, so that no livery of a held-out shape is ever trained on."""
 
+import difflib
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, Protocol
 
 from ln3d.config.render import SplitConfig
+from ln3d.data.collections.entries import CatalogueEntry
+from ln3d.errors import RecipeError
 
 Split = Literal["train", "validation", "test"]
 _ENOUGH_SHAPES = 5
@@ -21,6 +25,24 @@ class Shaped(Protocol):
     @property
     def category(self) -> str:
         """One word."""
+
+
+def with_held_out(catalogue: Sequence[CatalogueEntry], config: SplitConfig) -> list[CatalogueEntry]:
+    """Return the whole catalogue, every livery of the shapes that `config.held_out` names marked as a test object.
+
+    It wins over what a collection's authors say, and it holds for any part of the catalogue that is drawn: a livery
+    is held out also where the object that was named is not drawn. Raises RecipeError for an id that does not exist.
+    """
+    shapes = {entry.source_id: entry.shape_id for entry in catalogue}
+    unknown = [name for name in config.held_out if name not in shapes]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], shapes, n=1, cutoff=0.3)
+        raise RecipeError(
+            f"dataset.split.held_out: no object is called {unknown[0]} ({len(unknown)} such names)",
+            f"did you mean {near[0]}?" if near else "name objects of the collections by their source ids",
+        )
+    held = {shapes[name] for name in config.held_out}
+    return [replace(entry, official_split="test") if entry.shape_id in held else entry for entry in catalogue]
 
 
 def assign_splits(objects: Sequence[Shaped], config: SplitConfig) -> list[Split]:

@@ -1,8 +1,11 @@
-"""A smaller catalogue: the objects that are named, or so many that every category keeps its share."""
+"""Fewer objects: those that are named, by hand or in a file, or so many that every category keeps its share."""
 
 import difflib
+import json
+from collections import Counter
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from ln3d.errors import RecipeError
@@ -26,6 +29,10 @@ class Identified(Protocol):
 
 Item = TypeVar("Item", bound=Categorised)
 Named = TypeVar("Named", bound=Identified)
+Groups = dict[str, tuple[str, ...]]
+
+LISTED_SPLITS = ("train", "test")
+_LIST_LAYOUT = 'a list of objects is JSON such as {"train": {"chair": ["sweethome3d/...", ...]}, "test": {...}}'
 
 
 def selected(items: Sequence[Named], patterns: Sequence[str]) -> list[Named]:
@@ -62,3 +69,32 @@ def thinned(items: Sequence[Item], count: int) -> list[Item]:
         share[behind] += 1
     kept = [places[name][i * len(places[name]) // number] for name, number in share.items() for i in range(number)]
     return [items[place] for place in sorted(kept)]
+
+
+def read_object_list(path: Path) -> dict[str, Groups]:
+    """Return the source ids in a list of objects: {split: {group: ids}}, in the order of the file.
+
+    The file is JSON: {"train": ..., "test": ...}, each a list of ids or groups of them, {"furniture": [...], ...};
+    ids without groups are the group "". What else it says, such as the rule of the choice under "rule", is not read.
+    Raises RecipeError where it cannot be read, names no object, or names one twice.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"{path} is no list of objects ({type(error).__name__})", _LIST_LAYOUT) from error
+    if not isinstance(found, dict):
+        raise RecipeError(f"{path} is no list of objects", _LIST_LAYOUT)
+    lists = {split: _groups(found[split], path) for split in LISTED_SPLITS if split in found}
+    names = [name for groups in lists.values() for ids in groups.values() for name in ids]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if not names or twice:
+        raise RecipeError(f"{path} names {f'{twice[0]} twice' if twice else 'no object'}", _LIST_LAYOUT)
+    return lists
+
+
+def _groups(value: object, path: Path) -> Groups:
+    groups = value if isinstance(value, dict) else {"": value}
+    for ids in groups.values():
+        if not (isinstance(ids, list) and all(isinstance(name, str) for name in ids)):
+            raise RecipeError(f"{path}: source ids stand in lists of text", _LIST_LAYOUT)
+    return {group: tuple(ids) for group, ids in groups.items()}

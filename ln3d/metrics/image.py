@@ -54,6 +54,16 @@ def luma_chroma_psnr(
     return masked_psnr(ours[..., :1], real[..., :1], mask), masked_psnr(ours[..., 1:], real[..., 1:], mask)
 
 
+def mean_colour(image: Float[Tensor, "b h w 3"], mask: Bool[Tensor, "b h w"]) -> Float[Tensor, "3"]:
+    """Return the mean colour of the pixels of `mask`; white where there is none."""
+    return image[mask].mean(dim=0) if mask.any() else torch.ones(3, dtype=image.dtype, device=image.device)
+
+
+def filled(coverage: Float[Tensor, "b h w"], colour: Float[Tensor, "3"]) -> Float[Tensor, "b h w 3"]:
+    """Return pictures of an outline filled with one colour, on white: what asks nothing of a model but the outline."""
+    return coverage[..., None] * colour + (1 - coverage[..., None])
+
+
 def ssim(image: Float[Tensor, "b h w c"], reference: Float[Tensor, "b h w c"]) -> Float[Tensor, " b"]:
     """Return the structural similarity of each image, in [-1, 1]; values range over [0, 1].
 

@@ -77,6 +77,16 @@ def latent_statistics(mean: Tensor, log_variance: Tensor) -> tuple[Tensor, Tenso
     return centre[..., None, None].float(), deviation[..., None, None].float()
 
 
+def share_beyond(mean: Tensor, centre: Tensor, deviation: Tensor, most: float = 6.0) -> Tensor:
+    """Return for every plane and channel (3 c) the share of the latents n (n 3 c h w) beyond `most` deviations.
+
+    Centre and deviation are those of `latent_statistics`. Heavy tails of one channel, which the share of all values
+    hides, make diffusion hard.
+    """
+    beyond: Tensor = ((mean - centre).abs() > most * deviation).float()
+    return beyond.mean(dim=(0, 3, 4))
+
+
 def _check_lineage(source: Artifact, vae: Artifact) -> None:
     trained_on = vae.manifest.inputs.get("shards")
     if trained_on is None or trained_on.id != source.id:
@@ -98,8 +108,14 @@ def _publish(
     if not (mean.isfinite().all() and log_variance.isfinite().all()):
         raise ArtifactError("the VAE encodes to non-finite latents", "train the VAE again")
     centre, deviation = latent_statistics(mean, log_variance)
-    tails = ((mean - centre).abs() > 6 * deviation).float().mean().item()
-    details: dict[str, Any] = {"objects": len(mean), "shape": list(mean.shape[1:]), "beyond_six_deviations": tails}
+    tails = share_beyond(mean, centre, deviation)
+    details: dict[str, Any] = {
+        "objects": len(mean),
+        "shape": list(mean.shape[1:]),
+        "beyond_six_deviations": tails.mean().item(),
+        "beyond_six_deviations_worst_channel": tails.max().item(),
+        "beyond_six_deviations_of_channels": tails.tolist(),
+    }
     path = workspace.path("latents")
     with publish(path, "latents", recipe=recipe, inputs=inputs, details=details, fingerprint=mark) as scratch:
         save_tensors(scratch / "latents.safetensors", {"mean": mean, "log_variance": log_variance})

@@ -10,7 +10,8 @@ from ln3d.artifacts.opening import Artifact
 from ln3d.artifacts.workspace import Workspace
 from ln3d.backbones.images import ImageBackbone, load_backbone
 from ln3d.backbones.perceptual import Lpips, load_lpips
-from ln3d.errors import ArtifactError, LN3DError, RecipeError
+from ln3d.data.subsets import read_object_list
+from ln3d.errors import ArtifactError, LN3DError, RecipeError, WeightsError
 from ln3d.generation.model import DEFAULT_MODEL, Generator
 from ln3d.runtime import choose_device, tune_allocator
 from ln3d.stages import image_scores, reconstruction_scores, shape_scores
@@ -47,6 +48,7 @@ class Request:
     renders: Path | None = None
     category: str | None = None
     count: int | None = None
+    objects: Path | None = None
     overrides: Sequence[str] = ()
     device: str = "auto"
     output: Path | None = None
@@ -123,6 +125,8 @@ def _check(metric: str, request: Request) -> None:
         )
     if request.submission is not None and metric in reconstruction_scores.METRICS:
         raise RecipeError(f"{metric} measures how a model gives real objects back", "name a model: --model DIR")
+    if request.objects is not None and metric not in reconstruction_scores.METRICS:
+        raise RecipeError(f"{metric} is not measured on a list of objects", "leave out --objects")
     if request.count is not None and request.count < 1:
         raise RecipeError(f"--count {request.count} leaves nothing to measure", "give --count 1 or more")
     if request.count == 1 and metric not in reconstruction_scores.METRICS:
@@ -150,29 +154,69 @@ def _reconstruct(metric: str, request: Request, reference: Reference, talk: Talk
             "evaluate with the shards it was trained on: its training objects are no others",
         )
     evaluation = reference.recipe.evaluation
-    lpips = request.networks.perceptual(evaluation.lpips) if metric == "lpips" else None
-    count = request.count or evaluation.objects
-    title = metric if lpips is None or lpips.name == "alex" else f"{metric}[{lpips.name}]"
+    listed = read_object_list(request.objects) if request.objects is not None else None
+    lpips = _perceptual(metric, request, evaluation.lpips, talk)
+    count = request.count if listed else request.count or evaluation.objects
+    title = f"lpips[{lpips.name}]" if metric == "lpips" and lpips is not None and lpips.name != "alex" else metric
 
     def measure() -> tuple[dict[str, Any], Sheet]:
         report, found = reconstruction_scores.reconstruction_scores(
-            metric, generator.autoencoder, reference, request.category, count, talk, vae=vae.id, lpips=lpips
+            metric,
+            generator.autoencoder,
+            reference,
+            request.category,
+            count,
+            talk,
+            vae=vae.id,
+            lpips=lpips,
+            listed=listed,
         )
         report[title] = report.pop(metric)
-        return report, _reconstruction_sheet(found)
+        if listed is not None:
+            report["protocol"]["list"] = fingerprint(listed)
+        return report, _reconstruction_sheet(found, by_group=listed is not None)
 
     inputs = {"shards": reference.artifact, "vae": vae}
-    mark = [count, lpips and lpips.sha256]
-    return _report(title, request, reference, _name(request, reference), inputs, mark, measure, count, talk)
+    mark = [count, lpips and lpips.sha256, *([listed] if listed else [])]
+    shown = count or sum(len(ids) for groups in (listed or {}).values() for ids in groups.values())
+    return _report(title, request, reference, _name(request, reference), inputs, mark, measure, shown, talk)
 
 
-def _reconstruction_sheet(found: list[reconstruction_scores.Reconstruction]) -> Sheet:
+def _perceptual(metric: str, request: Request, name: str, talk: Talk) -> Lpips | None:
+    """Return the network of lpips where it is asked for; with a list of objects it is measured beside, where it can."""
+    if metric == "lpips":
+        return request.networks.perceptual(name)
+    if request.objects is None or request.dry_run:
+        return None
+    try:
+        return request.networks.perceptual(name)
+    except WeightsError as error:
+        talk.say(f"no lpips: {error.message}" + (f" ({error.hint})" if error.hint else ""))
+        return None
+
+
+def _reconstruction_sheet(found: list[reconstruction_scores.Reconstruction], by_group: bool = False) -> Sheet:
+    """Return the first objects of every split, and for a list of objects a sheet with all of every group beside."""
+    shown = [f for split in reconstruction_scores.SPLITS for f in _of_split(found, split)[:_SHEET_ROWS]]
+    groups = sorted({f.group or f.record.category for f in found}) if by_group else []
+    return replace(
+        _pairs(shown),
+        others={name: _pairs([f for f in found if name == (f.group or f.record.category)]) for name in groups},
+    )
+
+
+def _of_split(
+    found: list[reconstruction_scores.Reconstruction], split: str
+) -> list[reconstruction_scores.Reconstruction]:
+    return [f for f in found if f.record.split == split]
+
+
+def _pairs(shown: list[reconstruction_scores.Reconstruction]) -> Sheet:
     rows, labels = [], []
-    for split in reconstruction_scores.SPLITS:
-        for item in [f for f in found if f.record.split == split][:_SHEET_ROWS]:
-            pairs = zip(item.real[:_SHEET_VIEWS], item.ours[:_SHEET_VIEWS], strict=True)
-            rows.append([picture for pair in pairs for picture in pair])
-            labels.append(f"{item.record.name} ({split})  {item.scores['psnr']:.1f} dB")
+    for item in shown:
+        pairs = zip(item.real[:_SHEET_VIEWS], item.ours[:_SHEET_VIEWS], strict=True)
+        rows.append([picture for pair in pairs for picture in pair])
+        labels.append(f"{item.record.name} ({item.record.split})  {item.scores['psnr']:.1f} dB")
     return Sheet(rows, labels, ["real", "reconstructed"] * (len(rows[0]) // 2))
 
 

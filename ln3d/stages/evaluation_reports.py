@@ -1,7 +1,7 @@
 """Reports of evaluations on disk: figures, pictures, a page; and those of other systems beside them."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,12 @@ from ln3d.stages.score_tables import rows_of
 
 @dataclass(frozen=True)
 class Sheet:
-    """Pictures of a report: rows of equal length, their labels, the headings of the columns."""
+    """Pictures of a report: rows of equal length, their labels, the headings of the columns; more such by name."""
 
     rows: list[list[Any]]
     labels: list[str]
     columns: list[str]
+    others: dict[str, "Sheet"] = field(default_factory=dict)
 
 
 def set_sheet(contestant: Contestant, compared: Compared) -> Sheet:
@@ -72,6 +73,9 @@ def keep_report(
         (to / "report.json").write_text(text + "\n", encoding="utf-8")
         title = f"{metric} {report[metric]:.2f} {report['unit']}".rstrip()
         contact_sheet(sheet.rows, sheet.labels, to / "contact.png", title=title, columns=sheet.columns)
+        for name, other in sheet.others.items():
+            place = to / f"contact-{name.replace('/', '-')}.png"
+            contact_sheet(other.rows, other.labels, place, title=name, columns=other.columns)
         rows = rows_of(report, siblings(folder, report))
         facts = {"protocol": report["protocol"], "inputs": report["inputs"]}
         write_page(to / "report.html", title, rows, sheet.rows, sheet.labels, sheet.columns, facts)

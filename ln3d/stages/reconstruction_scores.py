@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,19 +17,22 @@ from ln3d.backbones.perceptual import Lpips
 from ln3d.data.captions import colour_words
 from ln3d.data.pictures import Pictures
 from ln3d.data.shards import ObjectRecord, ShardSet
+from ln3d.data.subsets import LISTED_SPLITS, Groups
 from ln3d.errors import RecipeError
 from ln3d.metrics.bootstrap import bootstrap_mean
-from ln3d.metrics.image import luma_chroma_psnr, mask_iou, masked_psnr, psnr, ssim
+from ln3d.metrics.image import filled, luma_chroma_psnr, mask_iou, masked_psnr, mean_colour, psnr, ssim
 from ln3d.models.autoencoder import Autoencoder
+from ln3d.stages.listed_objects import Chosen, listed_objects
 from ln3d.stages.reference import Reference
 from ln3d.talk import Talk
 from ln3d.training.vae_step import evaluation_views, reconstruct
 
-SPLITS = ("train", "test")
+SPLITS = LISTED_SPLITS
 METRICS = ("psnr", "ssim", "lpips")
 UNITS = {"psnr": "dB", "ssim": "", "lpips": ""}
 _SMALLEST_FOR_SSIM, _SMALLEST_FOR_LPIPS = 11, 32
 _GREYS = ("black", "grey", "white")
+_ENOUGH_HUES = 40  # a share of fewer objects says little
 
 Scores = dict[str, float]
 
@@ -42,6 +45,10 @@ class Reconstruction:
     real: Float[Tensor, "v h w 3"]
     ours: Float[Tensor, "v h w 3"]
     scores: Scores
+    coverage: Float[Tensor, "v h w"]
+    """Of the real object."""
+    group: str = ""
+    """What the list of objects calls it, where there is one."""
 
 
 def chosen_objects(objects: Sequence[ObjectRecord], split: str, category: str | None, count: int) -> list[ObjectRecord]:
@@ -55,32 +62,38 @@ def reconstruction_scores(
     networks: Autoencoder,
     reference: Reference,
     category: str | None,
-    count: int,
+    count: int | None,
     talk: Talk,
     *,
     vae: str,
     lpips: Lpips | None = None,
+    listed: Mapping[str, Groups] | None = None,
 ) -> tuple[dict[str, Any], list[Reconstruction]]:
     """Return the report of `metric` (psnr, ssim or lpips) without its artifact ids, and what was compared.
 
     The value is the mean over the training objects, whole image on white, PSNR in dB; `details` has every split, all
-    objects together and each category. Views are drawn as large as the shards store them and averaged over areas down
-    to `evaluation.resolution`, both pictures alike. `vae` is the id of the networks, under which their pictures are
-    kept. Raises RecipeError where the shards have no training object of the category, for a resolution that the
-    stored one is no multiple of, and for one that is too small for the metric.
+    objects together and each category; with a list of objects (`listed`, see `read_object_list`) also each of its
+    groups, and beside every mean what asks nothing of a model (`_beside_baselines`). `count` is the most objects of a
+    split, None for all. Views are drawn as large as the shards store them and averaged over areas down to
+    `evaluation.resolution`, both pictures alike. `vae` is the id of the networks, under which their pictures are
+    kept. Raises RecipeError where the shards have no training object of the category, for an object that is listed
+    and not there or of another split, for a resolution that the stored one is no multiple of, and for one that is too
+    small for the metric.
     """
     shards, recipe = reference.shards, reference.recipe
     side = compared_side(shards.resolution, recipe.evaluation.resolution)
     _check_side(metric, side)
-    chosen = {split: chosen_objects(shards.objects, split, category, count) for split in SPLITS}
-    if not chosen["train"]:
+    chosen = _chosen(shards.objects, category, count, listed)
+    if not any(chosen.get("train", {}).values()):
         raise RecipeError("there is no training object to reconstruct", "leave out --category")
     camera = _Camera(networks, Pictures(shards), reference, vae)
     found = []
-    with talk.progress("reconstruct", sum(map(len, chosen.values()))) as progress:
-        for record in [record for split in SPLITS for record in chosen[split]]:
-            found.append(_reconstruction(camera, record, side, lpips))
+    with talk.progress("reconstruct", len(list(_in_order(chosen)))) as progress:
+        for group, record in _in_order(chosen):
+            found.append(_reconstruction(camera, record, side, lpips, group))
             progress.advance(psnr=found[-1].scores["psnr"])
+    if listed is not None:
+        _add_baselines(found)
     details = {split: _split_details([f for f in found if f.record.split == split], recipe.seed) for split in SPLITS}
     row = details["train"]["all"]
     protocol = {
@@ -90,8 +103,8 @@ def reconstruction_scores(
         "filter": "none" if side == shards.resolution else "mean over areas, both pictures on white",
         "background": "white",
         "latent": "posterior mean",
-        "objects": {split: len(records) for split, records in chosen.items()},
-        "order": "sha256 of the source id",
+        "objects": {split: sum(map(len, groups.values())) for split, groups in chosen.items()},
+        "order": "sha256 of the source id" if listed is None else "as listed",
         "mean": "over views of an object, then over objects",
         "interval": "95 % bootstrap over objects",
         "seed": recipe.seed,
@@ -100,7 +113,25 @@ def reconstruction_scores(
         protocol["backbone"] = {"name": lpips.name, "sha256": lpips.sha256}
     interval = row[f"{metric}_interval"]
     report = {metric: row[metric], "unit": UNITS[metric], "interval": interval, "details": details}
+    if listed is not None:
+        report["saturated"] = _saturated(found)
     return {**report, "protocol": protocol}, found
+
+
+def _chosen(
+    objects: Sequence[ObjectRecord], category: str | None, count: int | None, listed: Mapping[str, Groups] | None
+) -> Chosen:
+    if listed is not None:
+        return listed_objects(objects, listed, category, count)
+    most = len(objects) if count is None else count
+    return {split: {"": chosen_objects(objects, split, category, most)} for split in SPLITS}
+
+
+def _in_order(chosen: Chosen) -> Iterator[tuple[str, ObjectRecord]]:
+    """Yield every object with its group, training objects first."""
+    for split in SPLITS:
+        for group, records in chosen.get(split, {}).items():
+            yield from ((group, record) for record in records)
 
 
 @dataclass
@@ -133,7 +164,9 @@ class _Camera:
         return drawn["colour"], drawn["alpha"]
 
 
-def _reconstruction(camera: _Camera, record: ObjectRecord, side: int, lpips: Lpips | None) -> Reconstruction:
+def _reconstruction(
+    camera: _Camera, record: ObjectRecord, side: int, lpips: Lpips | None, group: str
+) -> Reconstruction:
     drawn, drawn_alpha = camera.look(record)
     truth, coverage, _ = camera.pictures.stack(record.index, camera.targets)
     real, real_alpha = torch.from_numpy(truth), torch.from_numpy(coverage)[..., None]
@@ -146,7 +179,7 @@ def _reconstruction(camera: _Camera, record: ObjectRecord, side: int, lpips: Lpi
     else:
         lighting = camera.reference.dataset.lighting
         scores |= _colour_scores(lighting, camera.pictures.shards, record.index, camera.targets, drawn)
-    return Reconstruction(record, real, ours, scores)
+    return Reconstruction(record, real, ours, scores, real_alpha[..., 0], group)
 
 
 @torch.no_grad()
@@ -198,8 +231,7 @@ def view_scores(
     """
     mask = real_alpha > 0.5
     luma, chroma = luma_chroma_psnr(ours, real, mask)
-    solid = real[mask].mean(dim=0) if mask.any() else torch.ones(3)
-    flat = real_alpha[..., None] * solid + (1 - real_alpha[..., None])
+    flat = filled(real_alpha, mean_colour(real, mask))
     scores = {
         "psnr": psnr(ours, real),
         "psnr_masked": masked_psnr(ours, real, mask),
@@ -227,13 +259,36 @@ def _colour_scores(
     return {"colour_kept": kept, "hue_kept": math.nan if words[0][0] in _GREYS else kept}
 
 
+def _add_baselines(found: Sequence[Reconstruction]) -> None:
+    """Add the scores inside the mask of an empty picture, and of the true outline in all training objects' colour."""
+    training = [mean_colour(f.real, f.coverage > 0.5) for f in found if f.record.split == "train"]
+    common = torch.stack(training).mean(dim=0)
+    for item in found:
+        mask = item.coverage > 0.5
+        white, plain = torch.ones_like(item.real), filled(item.coverage, common)
+        item.scores["white_psnr_masked"] = float(masked_psnr(white, item.real, mask).nanmean())
+        item.scores["common_psnr_masked"] = float(masked_psnr(plain, item.real, mask).nanmean())
+
+
+def _saturated(found: Sequence[Reconstruction]) -> dict[str, Any]:
+    """Return how many objects of all splits are not grey, and the share of them whose colour word is kept."""
+    kept = [f.scores["hue_kept"] for f in found if not math.isnan(f.scores["hue_kept"])]
+    return {"count": len(kept), "kept": sum(kept) / len(kept) if kept else None, "enough": len(kept) >= _ENOUGH_HUES}
+
+
 def _split_details(found: Sequence[Reconstruction], seed: int) -> dict[str, Any]:
     groups: dict[str, list[Scores]] = defaultdict(list)
+    categories: dict[str, list[Scores]] = defaultdict(list)
     for item in found:
-        groups["all"].append(item.scores)
-        groups[item.record.category].append(item.scores)
-    rows = {name: _row(scores, seed) for name, scores in groups.items()}
-    return {"all": rows.pop("all", {"count": 0}), "categories": dict(sorted(rows.items()))}
+        categories[item.record.category].append(item.scores)
+        if item.group:
+            groups[item.group].append(item.scores)
+    every = [item.scores for item in found]
+    details: dict[str, Any] = {"all": _row(every, seed) if every else {"count": 0}}
+    details["categories"] = {name: _row(scores, seed) for name, scores in sorted(categories.items())}
+    if groups:
+        details["groups"] = {name: _row(scores, seed) for name, scores in groups.items()}
+    return details
 
 
 def _row(scores: Sequence[Scores], seed: int) -> dict[str, Any]:
@@ -243,4 +298,20 @@ def _row(scores: Sequence[Scores], seed: int) -> dict[str, Any]:
         row[name] = None if math.isnan(estimate.value) else estimate.value
         if name in UNITS:
             row[f"{name}_interval"] = [estimate.low, estimate.high]
-    return row
+    return row | _beside_baselines(row, scores) if "common_psnr_masked" in row else row
+
+
+def _beside_baselines(row: dict[str, Any], scores: Sequence[Scores]) -> dict[str, Any]:
+    """Return how far the mean inside the mask is above the better of two pictures, in dB, and the objects with a hue.
+
+    `above_flat`: an empty picture, or the outline in the object's own mean colour; `above_common`: an empty picture,
+    or the outline in the mean colour of all training objects. None where no mask has a pixel.
+    """
+    hues = sum(not math.isnan(s["hue_kept"]) for s in scores)
+    if row["psnr_masked"] is None:
+        return {"saturated": hues, "above_flat": None, "above_common": None}
+    above = {
+        name: row["psnr_masked"] - max(row["white_psnr_masked"], row[f"{name}_psnr_masked"])
+        for name in ("flat", "common")
+    }
+    return {"saturated": hues, **{f"above_{name}": value for name, value in above.items()}}

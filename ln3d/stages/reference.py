@@ -1,8 +1,9 @@
 """The real objects of a workspace, seen as everything else that is evaluated is seen."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -11,6 +12,8 @@ from ln3d.artifacts.opening import Artifact
 from ln3d.artifacts.workspace import Workspace
 from ln3d.config.load import recipe_from_dict, with_overrides
 from ln3d.config.recipe import Recipe
+from ln3d.config.render import DatasetConfig
+from ln3d.data.pictures import Pictures as ShardPictures
 from ln3d.data.shards import ObjectRecord, ShardSet
 from ln3d.errors import RecipeError
 from ln3d.geometry.clouds import normalised_cloud, thinned, unproject
@@ -18,6 +21,7 @@ from ln3d.seeding import key_seed, numpy_generator
 from ln3d.stages.evaluation_store import Store
 
 Cloud = Float[np.ndarray, "n 3"]
+Picture = Float[np.ndarray, "h w 3"]
 _OWN_STAGES = ("denoiser", "vae", "shards")
 
 
@@ -29,6 +33,12 @@ class Cameras:
     intrinsics: Float32[np.ndarray, "v 3 3"]
     size: int
 
+    @classmethod
+    def from_facts(cls, facts: dict[str, Any]) -> "Cameras":
+        """Return the cameras that `facts` tells of, bit for bit."""
+        poses, lenses = (np.array(facts[name], np.float32) for name in ("camera_to_world", "intrinsics"))
+        return cls(poses, lenses, int(facts["resolution"]))
+
     def facts(self) -> dict[str, Any]:
         """Return what another needs to stand in the same places."""
         return {
@@ -39,23 +49,50 @@ class Cameras:
         }
 
 
-class Reference:
-    """The shards of a workspace, the protocol that its recipe sets, and the meshes behind them where they are at hand.
+class RealObjects(ABC):
+    """What everything is compared with: real objects, their words, and the protocol by which all is seen."""
 
-    The protocol (`evaluation` and `seed`) is that of the workspace's last stage, so that all that is compared with
-    this workspace is compared alike.
-    """
+    role: ClassVar[str]
+    """What it is called among the inputs of a report."""
 
-    def __init__(self, workspace: Workspace, artifact: Artifact, overrides: Sequence[str], store: Store) -> None:
-        """Raises RecipeError for an override that is no `evaluation.*`."""
-        self.recipe = protocol_recipe(workspace, overrides)
-        self.artifact, self.store = artifact, store
-        self.shards = ShardSet(artifact)
-        self.dataset = recipe_from_dict(artifact.manifest.recipe).dataset
+    def __init__(
+        self, recipe: Recipe, dataset: DatasetConfig, artifact: Artifact, store: Store, records: list[ObjectRecord]
+    ) -> None:
+        self.recipe, self.dataset, self.artifact, self.store = recipe, dataset, artifact, store
+        self._records = records
+
+    @property
+    @abstractmethod
+    def shards_id(self) -> str:
+        """Return the id of the shards that the objects are in."""
+
+    @abstractmethod
+    def shape_cameras(self) -> Cameras:
+        """Return the cameras whose rays find the outer surfaces: those of the shards."""
+
+    @abstractmethod
+    def scanned(self, category: str | None) -> list[ObjectRecord]:
+        """Return the objects that shapes are compared with, one of every shape."""
+
+    @abstractmethod
+    def cloud(self, record: ObjectRecord) -> Cloud:
+        """Return the normalised outer surface of one of the `scanned` objects."""
+
+    @abstractmethod
+    def portrait(self, record: ObjectRecord) -> Picture | None:
+        """Return an object as the first of the `shape_cameras` sees it, None where there is no picture of it."""
+
+    @abstractmethod
+    def described(self, category: str | None) -> str:
+        """Return which shapes `scanned` returns, in words."""
+
+    def categories(self) -> list[str]:
+        """Return the categories that have objects."""
+        return sorted({record.category for record in self._records})
 
     def check_category(self, category: str | None) -> None:
         """Raise RecipeError, listing those that exist, where no object is of `category`."""
-        known = sorted({record.category for record in self.shards.objects})
+        known = self.categories()
         if category is not None and category not in known:
             raise RecipeError(
                 f"there is no object of category {category}", f"choose one of: {', '.join(known) or 'none'}"
@@ -63,7 +100,7 @@ class Reference:
 
     def objects(self, category: str | None) -> list[ObjectRecord]:
         """Return all real objects of the category, or all there are."""
-        return [record for record in self.shards.objects if category in (None, record.category)]
+        return [record for record in self._records if category in (None, record.category)]
 
     def shapes(self, category: str | None) -> list[ObjectRecord]:
         """Return the first object of every shape (liveries share one). Raises RecipeError for fewer than two."""
@@ -84,10 +121,35 @@ class Reference:
             prompts.append(captions[int(drawn)])
         return prompts
 
+
+class Reference(RealObjects):
+    """The shards of a workspace, the protocol that its recipe sets, and the meshes behind them where they are at hand.
+
+    The protocol (`evaluation` and `seed`) is that of the workspace's last stage, so that all that is compared with
+    this workspace is compared alike.
+    """
+
+    role = "shards"
+
+    def __init__(self, workspace: Workspace, artifact: Artifact, overrides: Sequence[str], store: Store) -> None:
+        """Raises RecipeError for an override that is no `evaluation.*`."""
+        self.shards = ShardSet(artifact)
+        recipe, dataset = protocol_recipe(workspace, overrides), recipe_from_dict(artifact.manifest.recipe).dataset
+        super().__init__(recipe, dataset, artifact, store, self.shards.objects)
+
+    @property
+    def shards_id(self) -> str:
+        """Return the id of the shards themselves."""
+        return self.artifact.id
+
     def shape_cameras(self) -> Cameras:
         """Return the cameras whose rays find the outer surfaces: those of the shards."""
         first = self.shards.objects[0].index
         return Cameras(self.shards.camera_to_world(first), self.shards.intrinsics(first), self.shards.resolution)
+
+    def scanned(self, category: str | None) -> list[ObjectRecord]:
+        """Return the first object of every shape."""
+        return self.shapes(category)
 
     def cloud(self, record: ObjectRecord) -> Cloud:
         """Return the outer surface of an object: the pixels of its stored depth maps, thinned and normalised."""
@@ -98,14 +160,28 @@ class Reference:
         points = self.recipe.evaluation.points
         return normalised_cloud(thinned(seen, points, key_seed(self.recipe.seed, "reference", record.source_id)))
 
+    def portrait(self, record: ObjectRecord) -> Picture | None:
+        """Return the first stored view of an object on white."""
+        picture: Picture = ShardPictures(self.shards).stack(record.index, [0])[0][0]
+        return picture
+
+    def described(self, category: str | None) -> str:
+        """Return which shapes `scanned` returns, in words."""
+        return "all unique shapes of the category, whatever their split; held_out: those of the test split"
+
 
 def protocol_recipe(workspace: Workspace, overrides: Sequence[str] = ()) -> Recipe:
     """Return the recipe of the last stage that a workspace has been through, with `evaluation.*` changed.
 
     Raises RecipeError for an override of anything else.
     """
+    kind = next((kind for kind in _OWN_STAGES if workspace.has(kind)), "shards")
+    check_overrides(overrides)
+    return with_overrides(recipe_from_dict(workspace.open(kind).manifest.recipe), overrides)
+
+
+def check_overrides(overrides: Sequence[str]) -> None:
+    """Raise RecipeError for an override that is no `evaluation.*`."""
     for override in overrides:
         if not override.startswith("evaluation."):
             raise RecipeError(f"--set {override}: an evaluation changes evaluation.* alone", "leave it out")
-    kind = next((kind for kind in _OWN_STAGES if workspace.has(kind)), "shards")
-    return with_overrides(recipe_from_dict(workspace.open(kind).manifest.recipe), overrides)

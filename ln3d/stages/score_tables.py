@@ -12,9 +12,14 @@ _COLUMNS = {
     "iou": "IoU",
     "chroma_psnr": "chroma",
     "colour_kept": "colour kept",
+    "saturated": "with a hue",
+    "hue_kept": "hue kept",
     "white_psnr": "all white",
     "flat_psnr": "flat colour",
+    "above_flat": "above flat",
+    "above_common": "above common",
 }
+_OF_LISTS = ("saturated", "hue_kept", "above_flat", "above_common")  # shown for fixed lists of objects
 _SETS = {"cov": "COV %", "mmd": "MMD x1e3", "nna": "1-NNA %"}
 _RECONSTRUCTION = ("psnr", "ssim", "lpips")
 
@@ -56,9 +61,11 @@ def _reconstruction(report: dict[str, Any]) -> list[list[str]]:
     found = [
         (split, category, row)
         for split, scores in report["details"].items()
-        for category, row in {"all": scores["all"], **scores["categories"]}.items()
+        for category, row in {"all": scores["all"], **scores["categories"], **scores.get("groups", {})}.items()
     ]
-    shown = {n: title for n, title in _COLUMNS.items() if n != "lpips" or any(n in row for _, _, row in found)}
+    known = {name for _, _, row in found for name in row}
+    optional = {"lpips"} if "saturated" in known else {"lpips", *_OF_LISTS}
+    shown = {n: title for n, title in _COLUMNS.items() if n not in optional or n in known - set(_OF_LISTS)}
     rows = [["split", "category", *shown.values()]]
     return rows + [[split, category, *(_figure(row.get(name)) for name in shown)] for split, category, row in found]
 

@@ -3,7 +3,9 @@ from dataclasses import dataclass
 import pytest
 
 from ln3d.config.render import SplitConfig
-from ln3d.data.splits import assign_splits
+from ln3d.data.collections.entries import CatalogueEntry
+from ln3d.data.splits import assign_splits, with_held_out
+from ln3d.errors import RecipeError
 
 
 @dataclass(frozen=True)
@@ -49,3 +51,38 @@ def test_a_shape_keeps_its_split_when_others_come():
     config = SplitConfig(validation=0.1, test=0.2)
     few, many = things(300), things(300) + things(300, "boat")
     assert assign_splits(few, config) == assign_splits(many, config)[: len(few)]
+
+
+def catalogue(shapes=40, liveries=3, official=""):
+    return [
+        CatalogueEntry(f"toys/{s}-{i}", f"shape{s}", "car", "car", (), "", "", ("folder", {}), official_split=official)
+        for s in range(shapes)
+        for i in range(liveries)
+    ]
+
+
+@pytest.mark.parametrize("official", ["", "train"])
+def test_named_shapes_are_held_out_in_all_their_liveries_and_no_others(official):
+    config = SplitConfig(validation=0.3, test=0, held_out=("toys/3-1", "toys/7-0", "toys/7-2"))
+    entries = with_held_out(catalogue(official=official), config)
+    splits = assign_splits(entries, config)
+    held = {entry.source_id for entry, split in zip(entries, splits, strict=True) if split == "test"}
+    assert held == {f"toys/{s}-{i}" for s in (3, 7) for i in range(3)}
+    assert [entry.source_id for entry in entries] == [entry.source_id for entry in catalogue()]
+
+
+def test_a_livery_is_held_out_although_the_named_object_is_not_drawn():
+    config = SplitConfig(validation=0, test=0, held_out=("toys/3-1",))
+    drawn = [e for e in with_held_out(catalogue(), config) if not e.source_id.endswith("-1")]
+    splits = dict(zip([e.source_id for e in drawn], assign_splits(drawn, config), strict=True))
+    assert {name for name, split in splits.items() if split == "test"} == {"toys/3-0", "toys/3-2"}
+
+
+def test_without_names_the_catalogue_is_as_it_was():
+    assert with_held_out(catalogue(), SplitConfig()) == catalogue()
+
+
+def test_a_name_that_does_not_exist_is_refused():
+    with pytest.raises(RecipeError, match=r"held_out: no object is called toys/3-9 \(1 such") as error:
+        with_held_out(catalogue(), SplitConfig(held_out=("toys/3-9",)))
+    assert "did you mean toys/3-" in error.value.hint

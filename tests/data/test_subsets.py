@@ -1,3 +1,4 @@
+import json
 from collections import Counter
 from dataclasses import dataclass
 
@@ -5,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ln3d.data.subsets import selected, thinned
+from ln3d.data.subsets import read_object_list, selected, thinned
 from ln3d.errors import RecipeError
 
 
@@ -47,3 +48,33 @@ def test_objects_are_named_by_id_or_pattern_and_keep_their_order():
     with pytest.raises(RecipeError, match="no object is called a/caar/1") as error:
         chosen("a/*", "a/caar/1")
     assert "a/car/1" in error.value.hint
+
+
+def test_a_list_of_objects_is_read_with_and_without_groups(tmp_path):
+    path = tmp_path / "list.json"
+    path.write_text(json.dumps({"rule": "by hand", "train": ["a/2", "a/1"], "test": {"car": ["b/1"], "boat": []}}))
+    assert read_object_list(path) == {"train": {"": ("a/2", "a/1")}, "test": {"car": ("b/1",), "boat": ()}}
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("{", "no list of objects"),
+        ("[]", "no list of objects"),
+        ('{"train": []}', "names no object"),
+        ('{"validation": ["a/1"]}', "names no object"),
+        ('{"train": ["a/1"], "test": {"car": ["a/1"]}}', "names a/1 twice"),
+        ('{"train": "a/1"}', "lists of text"),
+        ('{"train": [1]}', "lists of text"),
+    ],
+)
+def test_a_list_that_names_no_objects_is_refused(tmp_path, text, complaint):
+    path = tmp_path / "list.json"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=complaint):
+        read_object_list(path)
+
+
+def test_a_list_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(RecipeError, match="no list of objects"):
+        read_object_list(tmp_path / "none.json")

@@ -8,7 +8,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ln3d.metrics.image import colours_kept, luma_chroma, luma_chroma_psnr, mask_iou, masked_psnr, psnr, ssim
+from ln3d.metrics.image import (
+    colours_kept,
+    filled,
+    luma_chroma,
+    luma_chroma_psnr,
+    mask_iou,
+    masked_psnr,
+    mean_colour,
+    psnr,
+    ssim,
+)
 
 
 def _pair(seed: int = 0, size: int = 32, noise: float = 0.1) -> tuple[torch.Tensor, torch.Tensor]:
@@ -83,3 +93,17 @@ def test_a_greyed_picture_loses_chroma_only() -> None:
 def test_colours_kept_is_a_share() -> None:
     assert colours_kept(["red", "blue", "grey"], ["red", "green", "grey"]) == pytest.approx(2 / 3)
     assert math.isnan(colours_kept([], []))
+
+
+def test_an_outline_in_one_colour_errs_by_the_spread_of_the_colours() -> None:
+    real, mask = torch.ones(1, 4, 4, 3, dtype=torch.float64), torch.zeros(1, 4, 4, dtype=torch.bool)
+    mask[:, 1:3] = True
+    real[:, 1], real[:, 2] = 0.2, 0.6
+    mean = mean_colour(real, mask)
+    assert mean.tolist() == pytest.approx([0.4, 0.4, 0.4])
+    coverage = mask.double()
+    assert masked_psnr(filled(coverage, mean), real, mask).item() == pytest.approx(-20 * math.log10(0.2))
+    assert psnr(filled(coverage, mean), real).item() == pytest.approx(-10 * math.log10(0.2**2 / 2))
+    half = filled(coverage / 2, mean)
+    assert (half[mask] == 0.7).all() and (half[~mask] == 1).all()
+    assert mean_colour(real, torch.zeros_like(mask)).tolist() == [1, 1, 1]

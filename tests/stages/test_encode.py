@@ -19,7 +19,7 @@ from ln3d.data.shards import ShardSet
 from ln3d.errors import ArtifactError
 from ln3d.models.autoencoder import Autoencoder
 from ln3d.stages import encode, render_dataset
-from ln3d.stages.encode import latent_statistics
+from ln3d.stages.encode import latent_statistics, share_beyond
 from ln3d.talk import Talk
 from ln3d.training.vae_step import encode_object
 
@@ -92,6 +92,25 @@ def test_statistics_are_those_of_posterior_samples() -> None:
     np.testing.assert_allclose(deviation[..., 0, 0], samples.std(dim=(0, 1, 4, 5)), rtol=0.01)
     _, none = latent_statistics(torch.zeros(2, 3, 1, 2, 2), torch.full((2, 3, 1, 2, 2), -40.0))
     assert (none == 1e-4).all()  # a dead channel is not blown up
+
+
+def test_a_channel_with_heavy_tails_is_found_however_good_the_others_are() -> None:
+    mean = torch.randn(50, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    mean[0, 1, 2] = 200.0  # all 64 values of this channel in one of 50 objects
+    centre, deviation = latent_statistics(mean, torch.full_like(mean, -20.0))
+    share = share_beyond(mean, centre, deviation)
+    expected = torch.zeros(3, 4)
+    expected[1, 2] = 1 / 50
+    assert torch.equal(share, expected)
+    assert share.mean() < 0.002 < 0.02 <= share.max()
+
+
+def test_the_worst_channel_is_reported(workspace: Workspace, tiny_recipe: RecipeOf) -> None:
+    report = encode.run(tiny_recipe(), workspace, QUIET)
+    channels = torch.tensor(report["beyond_six_deviations_of_channels"])
+    assert channels.shape == (3, 2)
+    assert report["beyond_six_deviations_worst_channel"] == channels.max().item()
+    assert report["beyond_six_deviations"] == pytest.approx(channels.mean().item())
 
 
 def test_dry_run_writes_nothing(tmp_path: Path, tiny_recipe: RecipeOf) -> None:

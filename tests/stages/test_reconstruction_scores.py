@@ -14,6 +14,7 @@ from ln3d.config.recipe import Recipe
 from ln3d.data.pictures import Pictures
 from ln3d.data.shards import ShardSet
 from ln3d.errors import RecipeError
+from ln3d.geometry.colour import LUMA
 from ln3d.metrics.image import psnr
 from ln3d.models.autoencoder import Autoencoder
 from ln3d.stages.evaluation_store import Store
@@ -108,3 +109,35 @@ def test_a_perceptual_distance_is_of_both_pictures_made_small(
     expected = [float((f.ours - f.real).abs().mean()) for f in found if f.record.split == "train"]
     assert report["lpips"] == pytest.approx(sum(expected) / len(expected), rel=1e-5)
     assert report["protocol"]["backbone"] == {"name": "alex", "sha256": "0" * 64}
+
+
+@pytest.mark.parametrize(("drawn", "kept"), [("the same", 1.0), ("grey", 0.0)])
+def test_a_reconstruction_keeps_its_hue_if_it_is_the_same_and_loses_it_if_it_is_grey(
+    tiny_run: Workspace,
+    tiny_recipe: RecipeOf,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    drawn: str,
+    kept: float,
+) -> None:
+    def picture(
+        networks: Autoencoder, pictures: Pictures, index: int, inputs: list[int], targets: list[int]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        colour, alpha, depth = map(torch.from_numpy, pictures.stack(index, targets))
+        grey = colour @ torch.tensor(LUMA)
+        return (colour if drawn == "the same" else grey[..., None].expand_as(colour)), alpha, depth
+
+    monkeypatch.setattr("ln3d.stages.reconstruction_scores.reconstruct", picture)
+    reference = Reference(tiny_run, tiny_run.open("shards"), (), Store(tmp_path))
+    names = {
+        split: {"": tuple(r.source_id for r in reference.shards.objects if r.split == split)}
+        for split in ("train", "test")
+    }
+    networks = Autoencoder(tiny_recipe().vae).eval()
+    report, _ = reconstruction_scores("psnr", networks, reference, None, None, Talk(0), vae="x", listed=names)
+    assert report["saturated"]["count"] > 0
+    assert report["saturated"]["kept"] == kept
+    if drawn == "the same":
+        assert report["psnr"] == 100
+        row = report["details"]["train"]["all"]
+        assert row["above_flat"] == pytest.approx(100 - max(row["white_psnr_masked"], row["flat_psnr_masked"]))
