@@ -51,9 +51,12 @@ class Storm:
     def rage(self, kills: int) -> None:
         live = {"command": self._command, "parts": self._parts, "worker": self._worker}[self.name]
         while self.kills < kills or self.workspace.exists():
-            live(kills - self.kills)
+            left = kills - self.kills
+            live(left)
             if (self.workspace / "shards" / "manifest.json").is_file():
-                self._compare()
+                self._compare(last=left <= 0)
+            elif left <= 0:
+                raise SystemExit(f"{self.name}: an undisturbed rendering published nothing")
             print(f"{self.name}: {self.kills} kills, {self.finished} finished", file=sys.stderr, flush=True)
 
     def _command(self, left: int) -> None:
@@ -111,25 +114,33 @@ class Storm:
             self.kills += code != 0
 
     def _drawn(self) -> int:
+        """Return how many objects are drawn; those of a sealed shard count once, though a kill may leave them twice."""
         partial = self.workspace / "shards.partial"
         if (self.workspace / "shards").exists():
             return OBJECTS
-        sealed = len(list(partial.glob("result/shard-*.index.json")))
-        return len(list(partial.glob("objects/*.run"))) + PER_SHARD * sealed
+        sealed = {int(path.name[6:11]) for path in partial.glob("result/shard-*.index.json")}
+        loose = [path for path in partial.glob("objects/*.run") if int(path.stem) // PER_SHARD not in sealed]
+        return len(loose) + sum(min(PER_SHARD, OBJECTS - PER_SHARD * number) for number in sealed)
 
-    def _compare(self) -> None:
+    def _compare(self, last: bool) -> None:
         mine, theirs = (_content(place / "shards") for place in (self.workspace, self.reference))
         self.differences += [
             f"{self.name}: {name}" for name in sorted(mine.keys() | theirs.keys()) if mine.get(name) != theirs.get(name)
         ]
         if not self._is_clean():
-            return
+            if not last:
+                return
+            self.differences.append(f"{self.name}: unfinished work is left")
         self.finished += 1
         shutil.rmtree(self.workspace)
 
     def _is_clean(self) -> bool:
-        """Return whether nothing is left beside the artifact; what a kill after publishing left, a rerun removes."""
-        return not (self.workspace / "shards.partial").exists() and not list(self.workspace.glob(".shards*"))
+        """Return whether nothing is left beside the artifact; what a kill after publishing left, a rerun removes.
+
+        Files of locks do not count: nobody holds them.
+        """
+        left = [path for path in self.workspace.glob(".shards*") if ".lock" not in path.suffixes]
+        return not left and not (self.workspace / "shards.partial").exists()
 
 
 def _workers_of(process: int) -> list[int]:
