@@ -2,8 +2,9 @@
 
     python benchmarks/scale.py [--recipe recipes/packages.yaml] [--workspace DIR] [--workers N]
 
-Nothing may be there yet. Every ten seconds the resident memory of the command and of its workers is noted, shared pages
-counted by halves and thirds (PSS); flat means that its mean over the last quarter of the run is that of the second quarter.
+Nothing may be there yet. Every ten seconds the memory of the command and of its workers is noted (PSS: a page that n of
+them share counts as 1/n of it for each). It comes and goes with large objects; `flatness` is what stays, the least of the
+last quarter of the run / the least of the second quarter.
 The last line is one JSON object; `ratios.minutes` is the minutes taken / 20 for 2,200 objects of 24 views (below 1: faster).
 """
 
@@ -13,7 +14,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from statistics import mean
 
 import psutil
 
@@ -50,11 +50,11 @@ def watch(command: list[str]) -> tuple[dict[str, object], list[tuple[float, int,
 
 
 def flatness(noted: list[tuple[float, int, int]], column: int) -> float | None:
-    """Mean of the last quarter over that of the second; None for a run too short to tell."""
+    """Least of the last quarter over that of the second; None for a run too short to tell."""
     if len(noted) < 8:
         return None
     quarter = len(noted) // 4
-    return mean(row[column] for row in noted[-quarter:]) / mean(row[column] for row in noted[quarter : 2 * quarter])
+    return min(row[column] for row in noted[-quarter:]) / min(row[column] for row in noted[quarter : 2 * quarter])
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ COLOUR_WORDS = (
 TONE_WORDS, FINISH_WORDS, MATERIAL_WORDS = ("dark", "light"), ("plain", "two-tone", "multicoloured"), ("wooden",)
 """Every other word that `appearance` can measure."""
 
+_COLOURS = {*COLOUR_WORDS, "gray"}
 _NEUTRAL = ("black", "grey", "white")
 _SALIENCE = 1.6  # people call a car red although tyres and windows are half of what they see
 _LEAST_SHARE = 0.2
@@ -171,12 +172,13 @@ def _hue(rgb: NDArray[np.float32], value: NDArray[np.float32], chroma: NDArray[n
 def coloured_captions(captions: Sequence[str], colours: Sequence[str]) -> tuple[str, ...]:
     """Return phrasings with the colours, then the captions as they are; each once.
 
-    "an armchair" becomes "a red armchair", and with a second colour also "a red and white armchair".
+    "an armchair" becomes "a red armchair", and with a second colour also "a red and white armchair"; "a black bear"
+    stays what it is.
     """
     phrases = list(colours[:1])
     if len(colours) > 1:
         phrases.append(" and ".join(colours[:2]))
-    coloured = [_inserted(caption, phrase) for phrase in phrases for caption in captions]
+    coloured = [_inserted(caption, phrase) for phrase in phrases for caption in captions if _fits(caption, phrase)]
     return tuple(dict.fromkeys([*coloured, *captions]))
 
 
@@ -191,7 +193,9 @@ def described_captions(captions: Sequence[str], seen: Appearance, *key: int | st
         return ()
     first, *rest = coloured_captions(captions, seen.colours)
     rest += [_inserted(caption, phrase) for phrase in _phrases(seen) for caption in captions if _fits(caption, phrase)]
-    rest += [f"{caption}, mostly {colour}" for colour in seen.colours[:1] for caption in captions]
+    rest += [
+        f"{caption}, mostly {colour}" for colour in seen.colours[:1] for caption in captions if _fits(caption, colour)
+    ]
     others = [text for text in dict.fromkeys(rest) if text not in (first, captions[0])]
     order = numpy_generator("captions", *key).permutation(len(others))
     kept = [others[place] for place in order[: max(most - 2, 0)]]
@@ -213,8 +217,11 @@ def _phrases(seen: Appearance) -> list[str]:
 
 
 def _fits(caption: str, phrase: str) -> bool:
-    """Return whether no word of the phrase is in the caption already."""
-    return not set(phrase.split()) & set(caption.replace(",", " ").lower().split())
+    """Return whether the caption says neither a word of the phrase nor another colour of its thing: a name is right."""
+    words, text = set(phrase.split()), caption.replace(",", " ").lower()
+    if words & _COLOURS and set(text.partition(" in ")[0].split()) & _COLOURS:
+        return False
+    return not (words - _COLOURS) & set(text.split())
 
 
 def _inserted(caption: str, phrase: str) -> str:

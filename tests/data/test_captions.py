@@ -127,6 +127,17 @@ def test_colours_are_those_of_colour_words():
 SEEN = Appearance(("brown", "red"), tone="dark", finish="two-tone", material="wooden")
 
 
+@pytest.mark.parametrize("caption", ["a white bear", "a gray horse", "a blue pine under snow", "a black table, dining"])
+def test_a_thing_that_has_a_colour_gets_no_other(caption):
+    assert coloured_captions((caption,), ("white", "grey")) == (caption,)
+    seen = Appearance(("white", "grey"), tone="light", finish="plain")
+    assert described_captions((caption,), seen) == (caption,)
+
+
+def test_the_colour_of_a_livery_is_not_that_of_the_thing():
+    assert coloured_captions(("a jet in blue air livery",), ("white",))[0] == "a white jet in blue air livery"
+
+
 def test_described_captions_say_what_was_seen_and_nothing_else():
     captions = ("a table", "an old table")
     told = described_captions(captions, SEEN, 0, "x", most=99)
