@@ -2,10 +2,10 @@
 
     python benchmarks/scale.py [--recipe recipes/packages.yaml] [--workspace DIR] [--workers N]
 
-Nothing may be there yet. Every ten seconds the memory of the command and of its workers is noted (PSS: a page that n of
-them share counts as 1/n of it for each). It comes and goes with large objects; `flatness` is what stays, the least of the
-last quarter of the run / the least of the second quarter.
-The last line is one JSON object; `ratios.minutes` is the minutes taken / 20 for 2,200 objects of 24 views (below 1: faster).
+Nothing may be there yet. Every ten seconds the memory of the command and of its workers is noted (PSS: a page that n
+processes share counts as 1/n of it for each). It comes and goes with large objects; `flatness` is what stays: the least
+of the last quarter of the run / the least of the second quarter.
+The last line is one JSON object; `ratios.minutes` is the time taken / 20 minutes for 2,200 objects of 24 views.
 """
 
 import argparse
