@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,9 @@ from ln3d.errors import ArtifactError
 
 
 @dataclass(frozen=True)
-class Artifact:
-    """A whole folder and what its manifest says."""
+class Sealed(ABC):
+    """An artifact, wherever it lies: what its manifest says, and its files, of which none is believed unchecked."""
 
-    path: Path
     manifest: Manifest
 
     @property
@@ -28,14 +28,53 @@ class Artifact:
         """The id that lineage refers to."""
         return self.manifest.id
 
+    @property
+    @abstractmethod
+    def address(self) -> str:
+        """Where it lies, for messages."""
+
+    @property
+    @abstractmethod
+    def remedy(self) -> str:
+        """What to do where a file of it is damaged, for hints."""
+
+    @abstractmethod
+    def place(self, name: str) -> str:
+        """Return where a file lies, for messages."""
+
+    @abstractmethod
+    def verified(self, name: str) -> bytes:
+        """Return the bytes of a file after checking its hash; ArtifactError where they are not what was written."""
+
+    def check_listed(self, name: str) -> None:
+        """Raise ArtifactError for a file that the manifest does not list."""
+        if name not in self.manifest.files:
+            raise ArtifactError(f"{self.address} has no file {name}", make_again(self.manifest.kind))
+
+
+@dataclass(frozen=True)
+class Artifact(Sealed):
+    """An artifact in a folder of this machine."""
+
+    path: Path
+
+    @property
+    def address(self) -> str:
+        """The path of the folder."""
+        return str(self.path)
+
+    @property
+    def remedy(self) -> str:
+        """The command that makes it again."""
+        return make_again(self.manifest.kind)
+
     def file(self, name: str) -> Path:
         """Return the path of a file that the manifest lists; ArtifactError for any other."""
-        if name not in self.manifest.files:
-            raise ArtifactError(f"{self.path} has no file {name}", make_again(self.manifest.kind))
+        self.check_listed(name)
         return self.path / name
 
     def place(self, name: str) -> str:
-        """Return where a file lies, for messages."""
+        """Return the path of a file."""
         return str(self.path / name)
 
     def verified(self, name: str) -> bytes:
@@ -51,7 +90,7 @@ def open_artifact(path: Path | str, kind: str | None = None, *, verify: Iterable
     """
     path = Path(os.path.abspath(path))
     recover(path)
-    artifact = Artifact(path, manifest_from(_manifest_text(path, kind), str(path), kind))
+    artifact = Artifact(manifest_from(_manifest_text(path, kind), str(path), kind), path)
     for name, entry in artifact.manifest.files.items():
         _check_size(artifact, name, entry.bytes)
     for name in artifact.manifest.files if verify is True else verify or ():

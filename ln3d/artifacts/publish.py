@@ -23,7 +23,7 @@ from ln3d.artifacts.manifest import (
     check_file_name,
     manifest_id,
 )
-from ln3d.artifacts.opening import Artifact, open_artifact, verify_file
+from ln3d.artifacts.opening import Artifact, Sealed, open_artifact, verify_file
 from ln3d.artifacts.swap import flush_folder, lock_of, new_scratch, put_right, swap_in
 from ln3d.errors import ArtifactError
 
@@ -36,7 +36,7 @@ def publish(
     kind: str,
     *,
     recipe: BaseModel | Mapping[str, Any],
-    inputs: Mapping[str, Artifact | InputRef] | None = None,
+    inputs: Mapping[str, Sealed | InputRef] | None = None,
     details: Mapping[str, Any] | None = None,
     fingerprint: str = "",
     name: str | None = None,
@@ -103,7 +103,7 @@ def _kind_of(manifest: Path) -> str | None:
     return document.get("kind") if isinstance(document, dict) else None
 
 
-def _reference(value: Artifact | InputRef) -> InputRef:
+def _reference(value: Sealed | InputRef) -> InputRef:
     if isinstance(value, InputRef):
         return value
     return InputRef(kind=value.manifest.kind, id=value.manifest.id, name=value.manifest.name)

@@ -9,6 +9,7 @@ from ln3d.cli.reporting import reported, show, talk_of
 def encode(
     recipe: options.Recipe,
     workspace: options.Workspace = None,
+    shards: options.Shards = None,
     overrides: options.Set = None,
     device: options.Device = "auto",
     dry_run: options.DryRun = False,
@@ -22,5 +23,5 @@ def encode(
     """
     from ln3d.stages import encode
 
-    loaded, place = open_recipe(recipe, overrides, workspace)
+    loaded, place = open_recipe(recipe, overrides, workspace, shards)
     show(encode.run(loaded, place, talk_of(quiet, verbose), device=device, dry_run=dry_run), as_json)

@@ -11,7 +11,9 @@ from ln3d.cli.reporting import reported, show, talk_of
 
 @reported
 def inspect(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="An artifact, a workspace, or a file.")],
+    place: Annotated[
+        str, typer.Argument(metavar="PLACE", help="An artifact, here or at an fsspec address; a workspace; a file.")
+    ],
     output: Annotated[
         Path | None,
         typer.Option(
@@ -29,7 +31,7 @@ def inspect(
     """
     from ln3d.stages import inspect
 
-    facts = inspect.run(path, talk_of(quiet, verbose), output=output, only=only or ())
+    facts = inspect.run(place, talk_of(quiet, verbose), output=output, only=only or ())
     if as_json:
         show(facts, as_json)
     else:

@@ -16,6 +16,12 @@ WriteTo = Annotated[
         "--workspace", "-w", metavar="DIR", help="Write into this workspace; its model is used unless --model is given."
     ),
 ]
+Shards = Annotated[
+    str | None,
+    typer.Option(
+        "--shards", metavar="PLACE", help="A folder or fsspec address of shards.  [default: those of the workspace]"
+    ),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a recipe value, such as vae.decoder.depth=12; repeatable."),

@@ -10,13 +10,15 @@ if TYPE_CHECKING:
     from ln3d.config.recipe import Recipe
 
 
-def open_recipe(path: Path, overrides: list[str] | None, workspace: Path | None) -> "tuple[Recipe, Workspace]":
-    """Return the recipe and its workspace, runs/<recipe name> unless one is named."""
+def open_recipe(
+    path: Path, overrides: list[str] | None, workspace: Path | None, shards: str | None = None
+) -> "tuple[Recipe, Workspace]":
+    """Return the recipe and its workspace, runs/<recipe name> unless one is named; `shards` is where those lie."""
     from ln3d.artifacts.workspace import Workspace
     from ln3d.config.load import load_recipe
 
     recipe = load_recipe(path, overrides or ())
-    return recipe, Workspace(workspace or Path("runs") / recipe.name)
+    return recipe, Workspace(workspace or Path("runs") / recipe.name, shards)
 
 
 def model_place(model: Path | None, workspace: Path | None) -> Path | None:

@@ -9,6 +9,7 @@ from ln3d.cli.reporting import reported, show, talk_of
 def train_vae(
     recipe: options.Recipe,
     workspace: options.Workspace = None,
+    shards: options.Shards = None,
     overrides: options.Set = None,
     init_from: options.InitFrom = None,
     device: options.Device = "auto",
@@ -24,6 +25,6 @@ def train_vae(
     """
     from ln3d.stages import train_vae
 
-    loaded, place = open_recipe(recipe, overrides, workspace)
+    loaded, place = open_recipe(recipe, overrides, workspace, shards)
     talk = talk_of(quiet, verbose)
     show(train_vae.run(loaded, place, talk, device=device, dry_run=dry_run, init_from=init_from), as_json)

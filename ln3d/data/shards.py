@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ln3d.artifacts.opening import Artifact
+from ln3d.artifacts.opening import Artifact, Sealed
 from ln3d.artifacts.remote import RemoteArtifact
+from ln3d.data.fetched_objects import FetchedObjects
 from ln3d.data.members import ObjectRecord, decode, unpack_normal
 from ln3d.data.shard_files import Index, index_name, parsed_index, shard_name
 from ln3d.errors import ArtifactError
@@ -19,8 +20,6 @@ from ln3d.errors import ArtifactError
 __all__ = ["CATALOGUE_NAME", "ObjectRecord", "Rejection", "ShardSet"]
 
 CATALOGUE_NAME = "catalogue.json"
-_LARGEST_RUN = 8_000_000  # bytes of an object's members that one request brings; of a larger object each is requested
-_RUNS = 16
 
 
 @dataclass(frozen=True)
@@ -38,11 +37,11 @@ class ShardSet:
     """The rendered objects of a `shards` artifact; `i` counts them, `v` counts the views of each.
 
     `objects` and `rejected` are the two halves of the catalogue, `views` and `resolution` are the same for all
-    objects. It can be sent to worker processes and used after a fork: files are opened where they are read. Of a
-    remote artifact the bytes of an object are fetched when the first of them is needed.
+    objects. It can be sent to worker processes and used after a fork: files are opened where they are read. Of
+    shards that lie elsewhere the bytes of an object are fetched when the first of them is needed.
     """
 
-    def __init__(self, artifact: Artifact) -> None:
+    def __init__(self, artifact: Sealed) -> None:
         """Read the catalogue of a `shards` artifact. Raises ArtifactError where it is damaged."""
         catalogue = _catalogue(artifact)
         self.artifact = artifact
@@ -65,7 +64,7 @@ class ShardSet:
         self.rejected = [Rejection(**record) for record in catalogue["rejected"]]
         self._open: dict[tuple[int, int], int] = {}
         self._indices: dict[int, Index] = {}
-        self._runs: dict[str, tuple[int, bytes]] = {}
+        self._fetched = FetchedObjects(artifact) if isinstance(artifact, RemoteArtifact) else None
 
     @property
     def lacks(self) -> tuple[str, ...]:
@@ -109,7 +108,7 @@ class ShardSet:
         record = self.objects[i]
         if what in record.lacks:
             raise ArtifactError(
-                f"{self.artifact.path}: {record.source_id} has no {what}; it came as pictures without",
+                f"{self.artifact.address}: {record.source_id} has no {what}; it came as pictures without",
                 f"use a recipe and a metric that need no {what}, or data that has it",
             )
 
@@ -120,29 +119,26 @@ class ShardSet:
         """
         key = self.objects[i].key
         number = int(key) // self._per_shard
-        full_name, shard = f"{key}.{name}", shard_name(number)
-        try:
-            offset, length, crc = self._index(number)[full_name]
-        except KeyError:
-            raise self._damaged(shard, full_name, "is missing") from None
-        try:
-            data = self._stored(number, key, offset, length)
-        except OSError as error:
-            raise self._damaged(shard, full_name, f"cannot be read: {error.strerror}") from error
-        if len(data) != length or zlib.crc32(data) != crc:
-            raise self._damaged(shard, full_name, "is damaged")
+        full_name, index = f"{key}.{name}", self._index(number)
+        if full_name not in index:
+            raise self._damaged(number, full_name, "is missing")
+        data = self._stored(number, key, full_name)
+        if len(data) != index[full_name][1] or zlib.crc32(data) != index[full_name][2]:
+            raise self._damaged(number, full_name, "is damaged")
         return data
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the open files, and what was fetched, behind when sent to another process."""
-        return {**self.__dict__, "_open": {}, "_runs": {}}
+        """Leave the open files behind when sent to another process."""
+        return {**self.__dict__, "_open": {}}
 
     def close(self) -> None:
-        """Close the files that this process has opened; they open again when needed."""
+        """Close the files that this process has opened, forget what it has fetched; both come again when needed."""
         for (process, _), descriptor in self._open.items():
             if process == os.getpid():
                 os.close(descriptor)
         self._open = {}
+        if self._fetched is not None:
+            self._fetched.forget()
 
     def _picture(self, i: int, name: str) -> NDArray[Any]:
         return decode(self.member(i, name))
@@ -155,31 +151,25 @@ class ShardSet:
             self._indices[number] = parsed_index(self.artifact.verified(index_name(number)))
         return self._indices[number]
 
-    def _stored(self, number: int, key: str, offset: int, length: int) -> bytes:
-        """Return bytes of the object `key`, unchecked, from the shard of this number."""
-        if not isinstance(self.artifact, RemoteArtifact):
+    def _stored(self, number: int, key: str, name: str) -> bytes:
+        """Return the bytes of the member `name` of the object `key`, unchecked, from the shard of this number."""
+        if self._fetched is not None:
+            return self._fetched.member(shard_name(number), key, self._index(number), name)
+        offset, length, _ = self._index(number)[name]
+        try:
             return os.pread(self._file(number), length, offset)
-        places = [(first, size) for name, (first, size, _) in self._index(number).items() if name.startswith(f"{key}.")]
-        start, stop = min(first for first, _ in places), max(first + size for first, size in places)
-        if stop - start > _LARGEST_RUN:
-            return self.artifact.read(shard_name(number), offset, offset + length)
-        if key not in self._runs:
-            while len(self._runs) >= _RUNS:
-                del self._runs[next(iter(self._runs))]
-            self._runs[key] = start, self.artifact.read(shard_name(number), start, stop)
-        start, run = self._runs[key]
-        return run[offset - start : offset - start + length]
+        except OSError as error:
+            raise self._damaged(number, name, f"cannot be read: {error.strerror}") from error
 
     def _file(self, number: int) -> int:
+        assert isinstance(self.artifact, Artifact)
         place = (os.getpid(), number)
         if place not in self._open:
             self._open[place] = os.open(self.artifact.file(shard_name(number)), os.O_RDONLY)
         return self._open[place]
 
-    def _damaged(self, shard: str, member: str, what: str) -> ArtifactError:
-        return ArtifactError(
-            f"{self.artifact.place(shard)}: {member} {what}", "render the dataset again: ln3d render-dataset RECIPE"
-        )
+    def _damaged(self, number: int, member: str, what: str) -> ArtifactError:
+        return ArtifactError(f"{self.artifact.place(shard_name(number))}: {member} {what}", self.artifact.remedy)
 
 
 @lru_cache(maxsize=8)
@@ -188,7 +178,7 @@ def _parsed_cameras(data: bytes) -> dict[str, NDArray[np.float32]]:
     return {name: np.array(value, np.float32) for name, value in json.loads(data).items()}
 
 
-def _catalogue(artifact: Artifact) -> dict[str, Any]:
+def _catalogue(artifact: Sealed) -> dict[str, Any]:
     document = json.loads(artifact.verified(CATALOGUE_NAME))
     if not isinstance(document, dict):
         raise ArtifactError(f"{artifact.place(CATALOGUE_NAME)} is no catalogue", "make it with: ln3d render-dataset")

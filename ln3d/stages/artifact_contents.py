@@ -9,20 +9,23 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from ln3d.artifacts.opening import Artifact
+from ln3d.artifacts.opening import Artifact, Sealed
 from ln3d.errors import ArtifactError
 
 _NAMED_TENSORS = 12
 _INDEX_SUFFIX = ".index.json"
 
 
-def contents(artifact: Artifact) -> dict[str, Any]:
+def contents(artifact: Sealed) -> dict[str, Any]:
     """Return what the files of an artifact hold, as plain data; {} where nothing is known of its kind.
 
-    Raises ArtifactError where a file that should tell is damaged.
+    Tensors and metrics are told of where they lie on this machine. Raises ArtifactError where a file that should tell
+    is damaged.
     """
     describe = _BY_KIND.get(artifact.manifest.kind)
     facts = dict(describe(artifact)) if describe is not None else {}
+    if not isinstance(artifact, Artifact):
+        return facts
     for name in artifact.manifest.files:
         if name.endswith(".safetensors"):
             facts.setdefault("tensors", {})[name] = tensor_facts(artifact.path / name)
@@ -56,7 +59,7 @@ def _size(shape: Iterable[int]) -> int:
     return size
 
 
-def _shards(artifact: Artifact) -> dict[str, Any]:
+def _shards(artifact: Sealed) -> dict[str, Any]:
     catalogue = _document(artifact, "catalogue.json")
     objects, rejected = catalogue["objects"], catalogue["rejected"]
     sizes = _sizes(artifact)
@@ -93,7 +96,7 @@ def _alike(reason: str) -> str:
     return re.sub(r"\d[\d.,]*", "N", general).strip() or reason
 
 
-def _sizes(artifact: Artifact) -> dict[str, int]:
+def _sizes(artifact: Sealed) -> dict[str, int]:
     """Return the bytes of all pictures by what they show, and of everything else in the shards."""
     sizes: Counter[str] = Counter()
     for name in artifact.manifest.files:
@@ -105,16 +108,16 @@ def _sizes(artifact: Artifact) -> dict[str, int]:
     return dict(sorted(sizes.items()))
 
 
-def _latents(artifact: Artifact) -> dict[str, Any]:
+def _latents(artifact: Sealed) -> dict[str, Any]:
     return _object_counts(_document(artifact, "objects.json"))
 
 
-def _samples(artifact: Artifact) -> dict[str, Any]:
+def _samples(artifact: Sealed) -> dict[str, Any]:
     document = _document(artifact, "samples.json")
     return {name: document[name] for name in ("prompts", "seeds", "steps", "guidance") if name in document}
 
 
-def _meshes(artifact: Artifact) -> dict[str, Any]:
+def _meshes(artifact: Sealed) -> dict[str, Any]:
     document = _document(artifact, "meshes.json")
     meshes = document["meshes"]
     return {
@@ -127,7 +130,7 @@ def _meshes(artifact: Artifact) -> dict[str, Any]:
     }
 
 
-_BY_KIND: dict[str, Callable[[Artifact], Mapping[str, Any]]] = {
+_BY_KIND: dict[str, Callable[[Sealed], Mapping[str, Any]]] = {
     "shards": _shards,
     "latents": _latents,
     "samples": _samples,
@@ -151,12 +154,11 @@ def _counted(values: Iterable[str | None]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
-def _document(artifact: Artifact, name: str) -> Any:
-    path = artifact.file(name)
+def _document(artifact: Sealed, name: str) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(artifact.verified(name))
     except ValueError as error:
-        raise ArtifactError(f"{path} is damaged: {error}", "make the artifact again") from error
+        raise ArtifactError(f"{artifact.place(name)} is damaged: {error}", artifact.remedy) from error
 
 
 def _last_metrics(path: Path) -> dict[str, Any]:

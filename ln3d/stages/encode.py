@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ln3d.artifacts.manifest import fingerprint
-from ln3d.artifacts.opening import Artifact
+from ln3d.artifacts.opening import Artifact, Sealed
 from ln3d.artifacts.publish import publish
 from ln3d.artifacts.tensors import save_tensors
 from ln3d.artifacts.workspace import Workspace
@@ -43,7 +43,7 @@ def run(
         with ranks.together():
             if ranks.first:
                 held.enter_context(workspace.lock("encode"))
-            source, vae = workspace.open("shards"), workspace.open("vae", verify=["weights.safetensors"])
+            source, vae = workspace.shards(), workspace.open("vae", verify=["weights.safetensors"])
             _check_lineage(source, vae)
             mark = fingerprint("latents", source.id, vae.id)
             done = up_to_date(workspace, "latents", mark)
@@ -57,7 +57,7 @@ def run(
         mean, log_variance = (ranks.joined(rows, len(shards.objects)) for rows in parameters)
         with ranks.together():
             if ranks.first:
-                inputs = {"shards": source, "vae": vae}
+                inputs: dict[str, Sealed] = {"shards": source, "vae": vae}
                 _publish(recipe, workspace, inputs, shards, mean, log_variance, mark)
         artifact = workspace.open("latents")
     talk.say(f"published {artifact.path}")
@@ -87,11 +87,11 @@ def share_beyond(mean: Tensor, centre: Tensor, deviation: Tensor, most: float = 
     return beyond.mean(dim=(0, 3, 4))
 
 
-def _check_lineage(source: Artifact, vae: Artifact) -> None:
+def _check_lineage(source: Sealed, vae: Artifact) -> None:
     trained_on = vae.manifest.inputs.get("shards")
     if trained_on is None or trained_on.id != source.id:
         raise ArtifactError(
-            f"the VAE {vae.path} was not trained on the shards {source.path}",
+            f"the VAE {vae.path} was not trained on the shards {source.address}",
             "run `ln3d train-vae` on these shards, or bring the shards it was trained on",
         )
 
@@ -99,7 +99,7 @@ def _check_lineage(source: Artifact, vae: Artifact) -> None:
 def _publish(
     recipe: Recipe,
     workspace: Workspace,
-    inputs: dict[str, Artifact],
+    inputs: dict[str, Sealed],
     shards: ShardSet,
     mean: Tensor,
     log_variance: Tensor,

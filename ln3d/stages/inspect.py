@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from ln3d.artifacts.addresses import is_address
 from ln3d.artifacts.manifest import MANIFEST_NAME
-from ln3d.artifacts.opening import Artifact, open_artifact, verify_file
+from ln3d.artifacts.opening import Artifact, Sealed, open_artifact, verify_file
+from ln3d.artifacts.remote import open_at
 from ln3d.config.render import LimitsConfig
 from ln3d.data.readers.mesh import READERS, Scene, read_scene
 from ln3d.data.shards import ShardSet
@@ -22,22 +24,26 @@ from ln3d.talk import Talk
 _PARTIAL = ".partial"
 
 
-def run(path: Path, talk: Talk, *, output: Path | None = None, only: Sequence[str] = ()) -> dict[str, Any]:
-    """Return what is at `path`, as plain data; `describe` turns it into text.
+def run(place: Path | str, talk: Talk, *, output: Path | None = None, only: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what is at `place`, as plain data; `describe` turns it into text.
 
-    An artifact comes with its lineage and the hashes of all its files checked; a folder of artifacts (a workspace,
-    the checkpoints of a training) with a line on each, whole or not. Shards come with how well their views agree, of
-    some objects of every category or of those that `only` names; `output` is a PNG that shows it.
+    An artifact comes with its lineage and the hashes of all its files checked; one at an fsspec address with those of
+    the files that are read whole, which shards are not, and with the number of the others. A folder of artifacts (a
+    workspace, the checkpoints of a training) comes with a line on each, whole or not. Shards come with how well their
+    views agree, of some objects of every category or of those that `only` names; `output` is a PNG that shows it.
 
     Raises:
-        RecipeError: `output` or `only` for what are no shards, another suffix, or no such object.
+        RecipeError: `output` or `only` for what are no shards, another suffix, no such object, an unknown protocol.
         ArtifactError: there is nothing, or nothing known, or the artifact or tensor file is damaged.
         MeshError: the mesh file is broken or unsafe.
     """
     if output is not None and output.suffix.lower() != ".png":
         raise RecipeError(f"{output} is no picture", "name a .png file")
+    if is_address(str(place)):
+        return _artifact(open_at(place), talk, output, only)
+    path = Path(place)
     if path.is_dir() and (path / MANIFEST_NAME).exists():
-        return _artifact(path, talk, output, only)
+        return _artifact(open_artifact(path), talk, output, only)
     if output is not None or only:
         raise RecipeError(f"{path} holds no shards to draw", "-o and --only are for a folder of shards")
     if path.is_dir():
@@ -69,16 +75,14 @@ def describe(facts: Mapping[str, Any], indent: int = 0) -> str:
     return "\n".join(lines)
 
 
-def _artifact(path: Path, talk: Talk, output: Path | None, only: Sequence[str]) -> dict[str, Any]:
-    artifact = open_artifact(path)
+def _artifact(artifact: Sealed, talk: Talk, output: Path | None, only: Sequence[str]) -> dict[str, Any]:
     shards = artifact.manifest.kind == "shards"
     if not shards and (output is not None or only):
-        raise RecipeError(f"{path} holds {artifact.manifest.kind}, no shards", "-o and --only are for shards")
+        raise RecipeError(
+            f"{artifact.address} holds {artifact.manifest.kind}, no shards", "-o and --only are for shards"
+        )
     files = artifact.manifest.files
-    with talk.progress("verify", len(files)) as progress:
-        for name in files:
-            verify_file(artifact, name)
-            progress.advance()
+    verified = _verify(artifact, talk)
     facts = _summary(artifact)
     facts["inputs"] = {role: _origin(artifact, role) for role in artifact.manifest.inputs}
     facts["contents"] = contents(artifact)
@@ -86,8 +90,22 @@ def _artifact(path: Path, talk: Talk, output: Path | None, only: Sequence[str]) 
         facts["cameras"] = _cameras(ShardSet(artifact), talk, output, only)
     facts["details"] = artifact.manifest.details
     facts["files"] = {name: entry.bytes for name, entry in files.items()}
-    facts["verified"] = True
+    facts["verified"] = verified == len(files)
+    facts["files_not_verified"] = len(files) - verified or None
     return facts
+
+
+def _verify(artifact: Sealed, talk: Talk) -> int:
+    """Check the hashes of an artifact's files, of one that lies elsewhere only those of JSON; return how many."""
+    names = [name for name in artifact.manifest.files if isinstance(artifact, Artifact) or name.endswith(".json")]
+    with talk.progress("verify", len(names)) as progress:
+        for name in names:
+            if isinstance(artifact, Artifact):
+                verify_file(artifact, name)
+            else:
+                artifact.verified(name)
+            progress.advance()
+    return len(names)
 
 
 def _cameras(shards: ShardSet, talk: Talk, output: Path | None, only: Sequence[str]) -> dict[str, Any]:
@@ -101,10 +119,10 @@ def _cameras(shards: ShardSet, talk: Talk, output: Path | None, only: Sequence[s
     return facts
 
 
-def _summary(artifact: Artifact) -> dict[str, Any]:
+def _summary(artifact: Sealed) -> dict[str, Any]:
     manifest = artifact.manifest
     return {
-        "path": str(artifact.path),
+        "path": artifact.address,
         "what": "artifact",
         "kind": manifest.kind,
         "name": manifest.name,
@@ -117,12 +135,12 @@ def _summary(artifact: Artifact) -> dict[str, Any]:
     }
 
 
-def _origin(artifact: Artifact, role: str) -> dict[str, Any]:
+def _origin(artifact: Sealed, role: str) -> dict[str, Any]:
     """Return an input's kind, id and name, and whether the workspace around the artifact holds just that one."""
     reference = artifact.manifest.inputs[role]
-    beside = artifact.path.parent / reference.kind
+    beside = artifact.path.parent / reference.kind if isinstance(artifact, Artifact) else None
     state = "not here"
-    if (beside / MANIFEST_NAME).is_file():
+    if beside is not None and (beside / MANIFEST_NAME).is_file():
         try:
             state = "beside it" if open_artifact(beside).id == reference.id else "another one is beside it"
         except LN3DError:

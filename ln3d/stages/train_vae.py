@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ln3d.artifacts.opening import Artifact
+from ln3d.artifacts.opening import Artifact, Sealed
 from ln3d.artifacts.publish import publish
 from ln3d.artifacts.tensors import save_tensors
 from ln3d.artifacts.workspace import Workspace
@@ -64,7 +64,8 @@ def run(
         with ranks.together():
             if ranks.first:
                 held.enter_context(workspace.lock("train-vae"))
-            inputs = _inputs(workspace, init_from)
+            shards, start = workspace.shards(), open_start(init_from, "vae")
+            inputs = {"shards": shards} | ({"start": start} if start is not None else {})
             mark = training_mark("vae", recipe, {role: artifact.id for role, artifact in inputs.items()})
             done = up_to_date(workspace, "vae", mark, mark_of_trained)
         partial = workspace.partial("vae")
@@ -74,7 +75,7 @@ def run(
             talk.say(f"{done.path} is up to date")
             return _summary(done)
         with ranks.together():
-            task = _task(recipe, inputs)
+            task = _task(recipe, ShardSet(shards), start)
         trained = train(
             task,
             recipe.vae.training,
@@ -95,15 +96,9 @@ def run(
     return _summary(artifact)
 
 
-def _inputs(workspace: Workspace, init_from: Path | None) -> dict[str, Artifact]:
-    start = open_start(init_from, "vae")
-    return {"shards": workspace.open("shards")} | ({"start": start} if start is not None else {})
-
-
-def _task(recipe: Recipe, inputs: dict[str, Artifact]) -> VaeTask:
-    shards = ShardSet(inputs["shards"])
+def _task(recipe: Recipe, shards: ShardSet, start: Artifact | None) -> VaeTask:
     task = VaeTask(shards, _split(shards, "train"), _split(shards, "validation"), recipe.vae, recipe.seed)
-    start_from(task.networks, inputs.get("start"))
+    start_from(task.networks, start)
     return task
 
 
@@ -128,7 +123,7 @@ def _plan(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
     return {
         "stage": "train-vae",
         "writes": str(workspace.path("vae")),
-        "shards": workspace.has("shards"),
+        "shards": workspace.has_shards(),
         "parameters": count_parameters(networks),
         "parts": parts,
         "latent": [3, recipe.vae.latent.channels, recipe.vae.latent.resolution, recipe.vae.latent.resolution],
@@ -144,7 +139,7 @@ def _plan(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
 
 
 def _publish(
-    recipe: Recipe, workspace: Workspace, inputs: dict[str, Artifact], task: VaeTask, trained: Trained, mark: str
+    recipe: Recipe, workspace: Workspace, inputs: dict[str, Sealed], task: VaeTask, trained: Trained, mark: str
 ) -> None:
     networks = task.networks
     networks.load_state_dict(trained.weights)
