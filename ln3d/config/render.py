@@ -1,8 +1,8 @@
 """Recipe sections of `render-dataset`: which meshes, which cameras, how drawn."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ln3d.config.section import Section
 
@@ -11,6 +11,8 @@ CollectionKind = Literal[
     "objaverse", "nerf", "srn", "eg3d", "gobjaverse",
 ]  # fmt: skip
 
+RINGS_VIEWS = 38
+"""24 around, one above, one below, 12 around a little lower."""
 Renderer = Literal["embree", "gl", "blender"]
 
 
@@ -44,16 +46,30 @@ class CollectionConfig(Section):
 class CameraConfig(Section):
     """The cameras around every object: a perspective camera that looks at the origin."""
 
-    layout: Literal["sphere", "upper", "orbit"] = "sphere"
-    """`sphere`: near-uniform over the sphere; `upper`: over the upper hemisphere; `orbit`: one closed ring."""
+    layout: Literal["sphere", "upper", "orbit", "rings", "listed"] = "sphere"
+    """`sphere`: near-uniform over the sphere; `upper`: over the upper hemisphere; `orbit`: one closed ring, a
+    turntable; `rings`: G-Objaverse's two rings, top and bottom (38 views); `listed`: those of `directions`."""
     views: int = Field(24, ge=1)
     """Views per object."""
+    directions: tuple[tuple[float, float], ...] = ()
+    """Azimuth (0 is the front, 90 is +x) and elevation in degrees of every camera of the `listed` layout."""
     radius: float = Field(3.2, gt=1.0)
     """Distance of the camera from the origin, in world units (the scene box is [-1, 1]^3)."""
     field_of_view: float = Field(36.0, gt=0, lt=120)
     """Full angle of view in degrees, the same across and up."""
     elevation: float = 20.0
     """Elevation of the `orbit` layout in degrees."""
+
+    @model_validator(mode="after")
+    def _every_view_has_its_place(self) -> Self:
+        if self.layout == "listed" and not self.directions:
+            raise ValueError("the layout listed needs directions: a list of [azimuth, elevation]")
+        wanted = {"rings": RINGS_VIEWS, "listed": len(self.directions)}.get(self.layout, self.views)
+        if wanted != self.views:
+            raise ValueError(f"the layout {self.layout} has {wanted} cameras: set views to {wanted}")
+        if self.directions and self.layout != "listed":
+            raise ValueError("directions are those of another layout: set layout to listed, or leave them out")
+        return self
 
 
 class LimitsConfig(Section):
@@ -100,6 +116,8 @@ class DatasetConfig(Section):
     renderer: Renderer = "embree"
     """`embree`: casts rays on the processor; `gl`: OpenGL, the same pictures faster where there is a GPU (the extra
     `gl`); `blender`: Blender's Cycles, with shadows (the extra `blender`)."""
+    ids: bool = False
+    """Whether shards also tell which part (material) and which triangle every pixel shows."""
     lighting: Literal["rig", "albedo"] = "rig"
     """`rig`: lights fixed in the world; `albedo`: plain surface colour."""
     captions: Literal["coloured", "described"] = "coloured"

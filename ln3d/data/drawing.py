@@ -10,8 +10,9 @@ from ln3d.config.render import LimitsConfig, Renderer
 from ln3d.data.backends.choice import painter
 from ln3d.data.captions import Appearance, appearance, colour_words, coloured_captions, described_captions
 from ln3d.data.collections.catalogue import CatalogueEntry, is_rendered, load_object, load_views
+from ln3d.data.ids import identify
 from ln3d.data.members import ObjectRecord, object_members
-from ln3d.data.readers.scene import normalised
+from ln3d.data.readers.scene import Scene, normalised
 from ln3d.data.shard_files import tar_blocks
 from ln3d.data.views import Views
 from ln3d.errors import MeshError
@@ -31,6 +32,7 @@ class DrawingOrder:
     captions: str = "coloured"
     seed: int = 0
     renderer: Renderer = "embree"
+    ids: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,14 @@ def draw_object(order: DrawingOrder, task: ObjectTask) -> bytes:
     """Return the tar entries of one object (see `ln3d.data.members`). Raises MeshError where it cannot be drawn."""
     entry = task.entry
     lacks: tuple[str, ...] = ()
+    ids = None
     if is_rendered(entry):
         order, views, lacks = _imported(order, entry)
     else:
-        views = _drawn(order, entry)
+        scene = normalised(load_object(entry, order.limits))
+        views = _drawn(order, scene)
+        if order.ids:
+            ids = identify(scene, order.camera_to_world, order.intrinsics, order.resolution, order.supersampling)
     if not views.colour[..., 3].any():
         raise MeshError("no camera sees anything of it", "Its texture may be all clear, or its triangles needles.")
     colours = () if "mask" in lacks else colour_words(views.colour, views.normal, order.lighting)
@@ -67,11 +73,12 @@ def draw_object(order: DrawingOrder, task: ObjectTask) -> bytes:
         colours=colours,
         lacks=lacks,
     )
-    return tar_blocks(object_members(record, views, order.camera_to_world, order.intrinsics, order.depth_scale))
+    cameras = order.camera_to_world, order.intrinsics
+    return tar_blocks(object_members(record, views, *cameras, order.depth_scale, ids))
 
 
-def _drawn(order: DrawingOrder, entry: CatalogueEntry) -> Views:
-    draw, scene = painter(order.renderer), normalised(load_object(entry, order.limits))
+def _drawn(order: DrawingOrder, scene: Scene) -> Views:
+    draw = painter(order.renderer)
     return draw(scene, order.camera_to_world, order.intrinsics, order.resolution, order.supersampling, order.lighting)
 
 
@@ -98,7 +105,7 @@ class Seen(NamedTuple):
 
 def draw_on_white(order: DrawingOrder, task: ObjectTask) -> bytes:
     """Return the colours and then the depths of one object, as bytes for `seen_of`. Raises MeshError."""
-    views = _drawn(order, task.entry)
+    views = _drawn(order, normalised(load_object(task.entry, order.limits)))
     colour = views.colour.astype(np.float32)
     coverage = colour[..., 3:] / 255
     on_white = colour[..., :3] * coverage + 255 * (1 - coverage)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ln3d.data.ids import Ids
 from ln3d.data.views import Views
 
 _PNG_EFFORT = 4
@@ -48,12 +49,14 @@ def object_members(
     camera_to_world: NDArray[np.float32],
     intrinsics: NDArray[np.float32],
     scale: float,
+    ids: Ids | None = None,
 ) -> list[tuple[str, bytes]]:
     """Return (name, bytes) of every member of an object, in the order of the archive.
 
     `<key>.json` is the record, with the depth scale; `<key>.cameras.json` holds the matrices; every view has
     `.colour.png` (RGBA, not premultiplied), `.depth.png` (16 bit, times the scale; 0 is background) and
-    `.normal.png` (RGB, (n + 1) / 2), but for what the record lacks.
+    `.normal.png` (RGB, (n + 1) / 2), but for what the record lacks; with `ids` also `.part.png` (16 bit) and
+    `.face.png` (RGB, the red byte first), both one more than the number, 0 is background.
     """
     described = {name: value for name, value in asdict(record).items() if name != "index"}
     if not record.lacks:
@@ -68,6 +71,9 @@ def object_members(
             members.append((f"{stem}.depth.png", _png(pack_depth(depth, scale))))
         if "normal" not in record.lacks:
             members.append((f"{stem}.normal.png", _png(pack_normal(normal))))
+        if ids is not None:
+            members.append((f"{stem}.part.png", _png((ids.part[number] + 1).astype(np.uint16))))
+            members.append((f"{stem}.face.png", _png(pack_number(ids.face[number]))))
     return members
 
 
@@ -88,6 +94,16 @@ def unpack_normal(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     normal = pixels.astype(np.float32) / 127.5 - 1
     normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-6)
     return np.where(pixels.any(axis=-1, keepdims=True), normal, 0).astype(np.float32)
+
+
+def pack_number(number: NDArray[np.int32]) -> NDArray[np.uint8]:
+    """Return numbers from -1 to 2^24 - 2 as three bytes of one more, the lowest first."""
+    return ((number[..., None] + 1) >> np.array([0, 8, 16])).astype(np.uint8)
+
+
+def unpack_number(pixels: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """Return the numbers that `pack_number` packed."""
+    return (pixels.astype(np.int32) << np.array([0, 8, 16], np.int32)).sum(axis=-1, dtype=np.int32) - 1
 
 
 def decode(data: bytes) -> NDArray[Any]:

@@ -17,6 +17,7 @@ OBJECT_RADIUS = 0.9
 VIEW_MARGIN = 1.02
 """A camera set must see this much more than the sphere, so that no silhouette touches the border."""
 
+_UPPER_RING, _LOWER_RING = 13.7, -4.0
 _UP = np.array([0.0, 1.0, 0.0])
 _FRONT = np.array([0.0, 0.0, 1.0])
 _THREE_QUARTER = np.array([0.6, 0.45, 0.75])  # seen from here, most objects show what they are
@@ -87,11 +88,17 @@ def camera_set(config: CameraConfig) -> tuple[Float[np.ndarray, "v 4 4"], Float[
     """Return `camera_to_world` and `intrinsics` (float32) of a built-in layout.
 
     `sphere` and `upper` are near-uniform and come in an order whose every beginning is spread out, a
-    three-quarter view first; `orbit` is a closed ring, evenly spaced from the front. Raises RecipeError
-    where the cameras would cut the sphere that objects are scaled into.
+    three-quarter view first; `orbit` is a closed ring, evenly spaced from the front; `rings` is G-Objaverse's
+    set; `listed` stands where the recipe says. Raises RecipeError where the cameras would cut the sphere that
+    objects are scaled into.
     """
     if config.layout == "orbit":
         return orbit(config.views, config.radius, config.elevation, config.field_of_view)
+    if config.layout == "rings":
+        return _cameras(two_rings(), config.radius, config.field_of_view)
+    if config.layout == "listed":
+        azimuth, elevation = np.asarray(config.directions, dtype=np.float64).T
+        return _cameras(directions(azimuth, elevation), config.radius, config.field_of_view)
     points = spiral(config.views, lowest=-1.0 if config.layout == "sphere" else 0.0)
     points = points[spread_order(points, first=int(np.argmax(points @ _THREE_QUARTER)))]
     return _cameras(points, config.radius, config.field_of_view)
@@ -107,6 +114,17 @@ def orbit(
         )
     azimuth = np.arange(views) * (360 / views)
     return _cameras(directions(azimuth, np.asarray(elevation)), radius, field_of_view)
+
+
+def two_rings() -> Float[np.ndarray, "38 3"]:
+    """Return unit vectors to G-Objaverse's cameras, in its order but for two that it has twice.
+
+    24 from the front over the right at 13.7 degrees, the top, the bottom, and 12 at -4 degrees (Qiu et al. 2023,
+    RichDreamer).
+    """
+    upper = directions(np.arange(24) * 15.0, np.asarray(_UPPER_RING))
+    lower = directions(np.arange(12) * 30.0, np.asarray(_LOWER_RING))
+    return np.concatenate([upper, [_UP, -_UP], lower])
 
 
 def _cameras(

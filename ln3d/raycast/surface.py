@@ -18,13 +18,15 @@ class Seen:
     """The first visible surface point of every ray of a batch, in the order of the rays.
 
     `hit` (n,) bool; `distance` (n,) float32 along the ray; `normal` (n, 3) unit, world, turned against the ray;
-    `colour` (n, 3) in [0, 1]: the unlit surface. All are 0 where nothing is hit.
+    `colour` (n, 3) in [0, 1]: the unlit surface. All are 0 where nothing is hit. `face` (n,) counts the triangles of
+    all parts, -1 where nothing is hit.
     """
 
     hit: NDArray[np.bool_]
     distance: NDArray[np.float32]
     normal: NDArray[np.float32]
     colour: NDArray[np.float32]
+    face: NDArray[np.int32]
 
 
 class PaintedSurface:
@@ -49,7 +51,7 @@ class PaintedSurface:
         count = len(directions)
         seen = Seen(
             np.zeros(count, bool), np.zeros(count, np.float32), np.zeros((count, 3), np.float32),
-            np.zeros((count, 3), np.float32),
+            np.zeros((count, 3), np.float32), np.full(count, -1, np.int32),
         )  # fmt: skip
         live = np.arange(count)
         travelled = np.zeros(count, np.float32)
@@ -85,6 +87,7 @@ class PaintedSurface:
         seen.distance[rays] = hits.distance[solid]
         seen.normal[rays] = normal
         seen.colour[rays] = paint[solid, :3]
+        seen.face[rays] = hits.face[solid]
 
     def _paint_at(self, hits: Hits, colours: bool) -> NDArray[np.float32]:
         """Return RGBA (n, 4) at the hits, not premultiplied; alpha is 1 on parts that are no cut-outs."""

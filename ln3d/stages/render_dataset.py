@@ -155,6 +155,7 @@ def _order(recipe: Recipe, entries: list[CatalogueEntry]) -> DrawingOrder:
         config.captions,
         recipe.seed,
         config.renderer,
+        config.ids,
     )
 
 

@@ -109,6 +109,36 @@ def test_orbit_over_the_pole_is_an_error() -> None:
         camera_set(CameraConfig(layout="orbit", elevation=90))
 
 
+def test_rings_go_around_twice_and_see_top_and_bottom() -> None:
+    config = CameraConfig(layout="rings", views=38)
+    points = camera_set(config)[0][:, :3, 3] / config.radius
+    heights = np.degrees(np.arcsin(points[:, 1].clip(-1, 1)))
+    np.testing.assert_allclose(heights, [13.7] * 24 + [90, -90] + [-4] * 12, atol=1e-3)
+    around = np.degrees(np.arctan2(points[:, 0], points[:, 2])) % 360
+    np.testing.assert_allclose(around[:24], np.arange(24) * 15, atol=1e-3)
+    np.testing.assert_allclose(around[26:], np.arange(12) * 30, atol=1e-3)
+
+
+def test_listed_cameras_stand_where_the_recipe_says_in_its_order() -> None:
+    config = CameraConfig(layout="listed", views=3, directions=((0, 0), (90, 0), (10, 90)))
+    points = camera_set(config)[0][:, :3, 3] / config.radius
+    np.testing.assert_allclose(points, [[0, 0, 1], [1, 0, 0], [0, 1, 0]], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"layout": "rings"}, "set views to 38"),
+        ({"layout": "listed"}, "needs directions"),
+        ({"layout": "listed", "directions": [(0, 0), (0, 10)]}, "set views to 2"),
+        ({"directions": [(0, 0)]}, "set layout to listed"),
+    ],
+)
+def test_layouts_of_fixed_cameras_say_how_many_there_are(values: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        CameraConfig.model_validate(values)
+
+
 def test_spread_order_takes_the_farthest_point_each_time() -> None:
     points = spiral(17)
     order = spread_order(points, first=3)
