@@ -1,8 +1,9 @@
 """Trainings that begin with the weights of another one."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from ln3d.artifacts.manifest import MANIFEST_NAME
 from ln3d.artifacts.opening import Artifact, open_artifact
@@ -28,10 +29,20 @@ def start_from(networks: nn.Module, start: Artifact | None) -> None:
     Raises ArtifactError, naming the first few, where names or shapes do not fit.
     """
     if start is not None:
-        load_into(
-            networks,
-            load_tensors(start.file(_WEIGHTS)),
-            f"{start.path}, to start from,",
-            whose="this recipe",
-            hint="state the sizes of its recipe (see its manifest.json), or train without --init-from",
-        )
+        _load(networks, load_tensors(start.file(_WEIGHTS)), f"{start.path}, to start from,")
+
+
+def take_parts(networks: nn.Module, parts: Sequence[str], start: Artifact) -> None:
+    """Copy the weights of these sub-networks of `start` into those of `networks`; the others stay as they are.
+
+    Raises ArtifactError as `start_from`.
+    """
+    tensors = load_tensors(start.file(_WEIGHTS))
+    for part in parts:
+        own = {name.removeprefix(f"{part}."): value for name, value in tensors.items() if name.startswith(f"{part}.")}
+        _load(networks.get_submodule(part), own, f"the {part} of {start.path}")
+
+
+def _load(network: nn.Module, tensors: dict[str, Tensor], what: str) -> None:
+    hint = "state the sizes of its recipe (see its manifest.json), or train without --init-from"
+    load_into(network, tensors, what, whose="this recipe", hint=hint)

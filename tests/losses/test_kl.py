@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ln3d.losses.kl import kl_divergence, kl_weight
+from ln3d.losses.kl import divergence_from, kl_divergence, kl_weight
 
 
 def test_a_standard_normal_has_no_divergence_from_itself() -> None:
@@ -55,3 +55,15 @@ def test_the_ramp_begins_where_it_is_told_and_never_above_its_end() -> None:
     assert kl_weight(0, 1e-12, 10, 20) == 1e-12
     assert [kl_weight(step, 0.0, 10, 20) for step in (0, 15, 30)] == [0, 0, 0]
     assert [kl_weight(step, 1e-3, 7, 7, initial=0.0) for step in (6, 7)] == [0, 1e-3]
+
+
+def test_two_posteriors_have_the_divergence_of_their_normals() -> None:
+    drawn = torch.Generator().manual_seed(0)
+    mean, log_variance, mu, s = torch.randn(4, 2, 3, 5, generator=drawn, dtype=torch.float64)
+    ours, theirs = (torch.distributions.Normal(m, torch.exp(v / 2)) for m, v in ((mean, log_variance), (mu, s)))
+    twin = torch.distributions.kl_divergence(ours, theirs)
+    torch.testing.assert_close(divergence_from(mean, log_variance, mu, s), twin.mean())
+    assert divergence_from(mu, s, mu, s).item() == 0.0
+    zeros = torch.zeros_like(mean)
+    standard = divergence_from(mean, log_variance, zeros, zeros) * mean[0].numel()
+    torch.testing.assert_close(standard, kl_divergence(mean, log_variance))
