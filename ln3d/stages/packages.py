@@ -34,8 +34,10 @@ class DebianPackage:
     version: str
     """The one that docs/data.md was measured with."""
     bytes: int
-    """Its size unpacked."""
+    """Its size unpacked, without what is left out."""
     licence: str
+    unread: tuple[str, ...] = ()
+    """Patterns of file names that no reader looks at, so that they are not unpacked."""
 
 
 PYTHON: dict[str, PythonPackage] = {
@@ -66,4 +68,7 @@ DEBIAN: dict[str, tuple[DebianPackage, ...]] = {
     ),
     "0ad": (DebianPackage("0ad-data", "0.0.26-1", 3_100_000_000, "CC-BY-SA 3.0"),),
     "trigger-rally": (DebianPackage("trigger-rally-data", "0.6.6.1-3", 124_000_000, "GPL-2+, CC0"),),
+    "kicad": (
+        DebianPackage("kicad-packages3d", "6.0.10-1", 1_200_000_000, "CC-BY-SA 4.0 with exception", unread=("*.step",)),
+    ),
 }

@@ -154,7 +154,11 @@ def test_lpips_is_converted(pip: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 def test_names_are_checked_before_anything_is_done(pip: dict[str, Any], cache: Path) -> None:
     with pytest.raises(RecipeError, match="called 'thong'") as problem:
         fetch.run(["thing", "thong"], QUIET)
-    assert "sweethome3d" in problem.value.hint and not pip["calls"] and not cache.exists()
+    assert "did you mean thing for thong?" in problem.value.hint and "sweethome3d" in problem.value.hint
+    with pytest.raises(RecipeError, match="called 'Torx', 'qqq'$") as problem:
+        fetch.run(["thing", "Torx", "0ad", "qqq"], QUIET)
+    assert problem.value.hint.startswith("did you mean torcs for Torx? there are: inception, ")
+    assert not pip["calls"] and not cache.exists()
 
 
 def test_a_dry_run_only_talks(pip: dict[str, Any], cache: Path) -> None:
@@ -205,7 +209,10 @@ def test_without_pip_there_is_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- Debian packages, with clients made of a few lines of shell
 
 APT = 'echo "content of $3" > "$3_1%3a2.0_all.deb"'
-DPKG = 'mkdir -p "$3/usr/share" && cp "$2" "$3/usr/share/data"'
+DPKG = (
+    'tree=$(mktemp -d) && mkdir -p "$tree/usr/share" && cp "$2" "$tree/usr/share/data" && '
+    'cp "$2" "$tree/usr/share/data.step" && tar -C "$tree" -cf - ./usr'
+)
 
 
 @pytest.fixture
@@ -221,7 +228,10 @@ def debian(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Non
             (folder / name).chmod(stat.S_IRWXU)
 
     define()
-    parts = (DebianPackage("part-a", "1:2.0", 1000, "CC0"), DebianPackage("part-b", "1:1.9", 1000, "CC0"))
+    parts = tuple(
+        DebianPackage(f"part-{x}", version, 1000, "CC0", unread=("*.step",))
+        for x, version in {"a": "1:2.0", "b": "1:1.9"}.items()
+    )
     monkeypatch.setitem(DEBIAN, "both", parts)
     monkeypatch.setitem(DEBIAN, "one", parts[:1])
     return define
@@ -250,6 +260,14 @@ def test_packages_are_unpacked_where_recipes_look(
     assert fetch.run(["one"], QUIET)["one"]["state"] == "up to date"
 
 
+def test_all_is_unpacked_but_what_nobody_reads(debian: Callable[..., None], tmp_path: Path) -> None:
+    (tmp_path / "a.deb").write_text("content")
+    package_clients.unpack_debian(tmp_path / "a.deb", tmp_path / "all")
+    assert seen(tmp_path / "all") == ["usr", "usr/share", "usr/share/data", "usr/share/data.step"]
+    package_clients.unpack_debian(tmp_path / "a.deb", tmp_path / "some", ["*.step", "*.stp"])
+    assert seen(tmp_path / "some") == ["usr", "usr/share", "usr/share/data"]
+
+
 @pytest.mark.parametrize(
     ("clients", "complaint"),
     [
@@ -257,6 +275,7 @@ def test_packages_are_unpacked_where_recipes_look(
         ({"apt": "echo half > half.deb; exit 1"}, "did not say why"),
         ({"apt": "true"}, "gave 0 files"),
         ({"dpkg": DPKG + "\necho 'dpkg-deb: error: corrupted' >&2; exit 2"}, "dpkg-deb: error: corrupted"),
+        ({"dpkg": "echo this is no archive"}, "tar: "),
     ],
 )
 def test_what_breaks_off_is_never_seen(
@@ -271,7 +290,7 @@ def test_what_breaks_off_is_never_seen(
     assert fetch.run(["one"], QUIET)["one"]["state"] == "fetched"
 
 
-@pytest.mark.parametrize("client", ["apt-get", "dpkg"])
+@pytest.mark.parametrize("client", ["apt-get", "dpkg", "tar"])
 def test_a_machine_without_the_clients(
     debian: Callable[..., None], monkeypatch: pytest.MonkeyPatch, client: str
 ) -> None:
@@ -299,7 +318,8 @@ def test_the_command_prints_one_object(pip: dict[str, Any]) -> None:
 def test_the_help_names_all_that_there_is() -> None:
     text = " ".join(CliRunner().invoke(app, ["fetch", "--help"]).stdout.split())
     assert all(re.search(rf"\b{name}\b", text) for name in (*PYTHON, *DEBIAN))
-    assert {"sweethome3d", "torcs", "flightgear", "0ad", "trigger-rally"} <= set(get_args(CollectionKind)) & set(DEBIAN)
+    meshes = {"sweethome3d", "torcs", "flightgear", "0ad", "trigger-rally", "kicad"}
+    assert meshes <= set(get_args(CollectionKind)) & set(DEBIAN)
 
 
 def test_every_pin_is_whole() -> None:
