@@ -1,17 +1,21 @@
 """COV, MMD and 1-NNA of many clouds against many: `chamfer_minima` against a scipy loop in two processes.
 
-    python benchmarks/chamfer.py [--clouds 200] [--points 4096] [--workspace RUN]
+    python benchmarks/chamfer.py [--clouds 200] [--points 4096] [--shards WORKSPACE] [--alone]
 
 The peer computes every pair of the three matrices (the two square ones by their upper half) with all trees built once
-in each process. With `--workspace` the clouds are the outer surfaces of the objects in its shards, otherwise random
-furniture made of boxes. The last line is JSON.
+in each process. With `--shards` the clouds are the outer surfaces of objects that are spread evenly over the catalogue
+of a workspace's shards, one of every shape, as `eval cov` takes them; otherwise random furniture made of boxes. Both
+sides get every second cloud. `--alone` leaves out the peer, for sizes that it takes hours for. The last line is JSON.
 """
 
 import argparse
 import json
+import resource
 import time
+from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -21,6 +25,8 @@ from ln3d.data.shards import ShardSet
 from ln3d.geometry.chamfer import cloud_set
 from ln3d.geometry.chamfer_minima import chamfer_minima
 from ln3d.geometry.clouds import normalised_cloud, thinned, unproject
+
+_WORKERS = 2
 
 _clouds: list[np.ndarray] = []
 _trees: list[cKDTree] = []
@@ -44,15 +50,17 @@ def furniture(count: int, points: int, seed: int = 0) -> list[np.ndarray]:
 
 
 def real(workspace: Path, count: int, points: int) -> list[np.ndarray]:
-    """Return clouds of the outer surfaces of the first `count` objects of a workspace's shards."""
+    """Return clouds of the outer surfaces of `count` shapes of a workspace's shards."""
     shards = ShardSet(Workspace(workspace).open("shards"))
-    if len(shards) < count:
-        raise SystemExit(f"{workspace} has {len(shards)} objects, {count} are needed: lower --clouds")
+    shapes = list({record.shape_id: record for record in reversed(shards.objects)}.values())[::-1]
+    if len(shapes) < count:
+        raise SystemExit(f"{workspace} has {len(shapes)} shapes, {count} are needed: lower --clouds")
     clouds = []
-    for i in range(count):
+    for number in range(count):
+        i = shapes[number * len(shapes) // count].index
         depth = np.stack([shards.depth(i, view) for view in range(shards.views)])
         seen = unproject(depth, shards.camera_to_world(i), shards.intrinsics(i))
-        clouds.append(normalised_cloud(thinned(seen, points, seed=i)))
+        clouds.append(normalised_cloud(thinned(seen, points, seed=i)).astype(np.float32))
     return clouds
 
 
@@ -70,7 +78,7 @@ def by_scipy(ours: list[np.ndarray], theirs: list[np.ndarray]) -> list[np.ndarra
     """Return the matrices ours-theirs, ours-ours and theirs-theirs, every pair computed; infinite diagonals."""
     g, n = len(ours), len(ours) + len(theirs)
     pairs = [(i, j) for i in range(n) for j in range(i + 1, n)]
-    with get_context("spawn").Pool(2, _start, ([*ours, *theirs],)) as pool:
+    with get_context("spawn").Pool(_WORKERS, _start, ([*ours, *theirs],)) as pool:
         values = pool.map(_pair, pairs, chunksize=64)
     whole = np.full((n, n), np.inf)
     for (i, j), value in zip(pairs, values, strict=True):
@@ -78,10 +86,30 @@ def by_scipy(ours: list[np.ndarray], theirs: list[np.ndarray]) -> list[np.ndarra
     return [whole[:g, g:], whole[:g, :g], whole[g:, g:]]
 
 
-def by_bounds(ours: list[np.ndarray], theirs: list[np.ndarray], workers: int) -> list[np.ndarray]:
+def by_bounds(ours: list[np.ndarray], theirs: list[np.ndarray]) -> list[np.ndarray]:
     """Return the same matrices with infinity where a pair is no minimum."""
     a, b = cloud_set(ours), cloud_set(theirs)
-    return [chamfer_minima(x, y, workers=workers) for x, y in ((a, b), (a, a), (b, b))]
+    return [chamfer_minima(x, y, workers=_WORKERS) for x, y in ((a, b), (a, a), (b, b))]
+
+
+def timed(work: Callable[..., Any], *given: Any) -> tuple[Any, float, float]:
+    """Return what `work` returns, the seconds it took, and those of the processor, in this process and its children."""
+    wall, used = time.perf_counter(), _processor_seconds()
+    result = work(*given)
+    return result, time.perf_counter() - wall, _processor_seconds() - used
+
+
+def _processor_seconds() -> float:
+    spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in spent)
+
+
+def compare(mine: list[np.ndarray], peers: list[np.ndarray]) -> None:
+    """Raise AssertionError unless the minima and their places are the same."""
+    for ours, theirs in zip(mine, peers, strict=True):
+        for axis in (0, 1):
+            np.testing.assert_array_equal(ours.argmin(axis), theirs.argmin(axis))
+            np.testing.assert_allclose(ours.min(axis), theirs.min(axis), rtol=1e-12)
 
 
 def main() -> None:
@@ -89,28 +117,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clouds", type=int, default=200, help="clouds on each side")
     parser.add_argument("--points", type=int, default=4096)
-    parser.add_argument("--workspace", type=Path, help="take the clouds from the shards of this workspace")
+    parser.add_argument("--shards", type=Path, help="take the clouds from the shards of this workspace")
+    parser.add_argument("--alone", action="store_true", help="leave out the peer")
     options = parser.parse_args()
     total = 2 * options.clouds
-    clouds = real(options.workspace, total, options.points) if options.workspace else furniture(total, options.points)
+    clouds = real(options.shards, total, options.points) if options.shards else furniture(total, options.points)
     ours, theirs = clouds[::2], clouds[1::2]
-    start = time.perf_counter()
-    fast = by_bounds(ours, theirs, workers=2)
-    middle = time.perf_counter()
-    slow = by_scipy(ours, theirs)
-    end = time.perf_counter()
-    for mine, peer in zip(fast, slow, strict=True):
-        np.testing.assert_array_equal(mine.argmin(1), peer.argmin(1))
-        np.testing.assert_allclose(mine.min(1), peer.min(1), rtol=1e-12)
-        np.testing.assert_allclose(mine.min(0), peer.min(0), rtol=1e-12)
+    fast, wall, used = timed(by_bounds, ours, theirs)
+    seconds, processor = {"ln3d": wall}, {"ln3d": used}
+    if not options.alone:
+        slow, seconds["scipy"], processor["scipy"] = timed(by_scipy, ours, theirs)
+        compare(fast, slow)
     result = {
         "benchmark": "chamfer",
         "clouds": [len(ours), len(theirs)],
         "points": options.points,
-        "source": "shards" if options.workspace else "furniture",
-        "seconds": {"ln3d": round(middle - start, 2), "scipy": round(end - middle, 2)},
+        "source": "shards" if options.shards else "furniture",
+        "seconds": {name: round(value, 2) for name, value in seconds.items()},
+        "processor_seconds": {name: round(value, 2) for name, value in processor.items()},
         "pairs_finished": round(float(np.mean([np.isfinite(m).mean() for m in fast])), 4),
-        "ratios": {"scipy": round((end - middle) / (middle - start), 2)},
+        "ratios": {name: round(value / wall, 2) for name, value in seconds.items() if name != "ln3d"},
+        "processor_ratios": {name: round(value / used, 2) for name, value in processor.items() if name != "ln3d"},
     }
     print(json.dumps(result))  # noqa: T201
 

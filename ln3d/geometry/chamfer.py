@@ -1,4 +1,4 @@
-"""Chamfer distance between point clouds, exact, one pair or many against many (numpy, all cores).
+"""Chamfer distance between point clouds, exact, one pair or many against many (numpy and all cores, or CUDA).
 
 The distance is CD(X, Y) = mean_x min_y |x - y|^2 + mean_y min_x |x - y|^2: squared, mean per point, both ways added.
 """
@@ -6,13 +6,17 @@ The distance is CD(X, Y) = mean_x min_y |x - y|^2 + mean_y min_x |x - y|^2: squa
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 from scipy.spatial import cKDTree
 
+if TYPE_CHECKING:
+    import torch
+
 _LEAF = 32  # points per leaf: the fastest for clouds of a few thousand points queried by as many
+_CHUNK = 512  # points between two looks at whether a pair can still be a minimum
 
 Progress = Callable[[int], object]
 """Called with the number of pairs that were settled since the last call."""
@@ -20,20 +24,31 @@ Progress = Callable[[int], object]
 _Item = TypeVar("_Item")
 
 
+@runtime_checkable
+class Tree(Protocol):
+    """What finds the nearest points of a cloud."""
+
+    def query(self, x: Float[np.ndarray, "n 3"]) -> tuple[Any, Any]:
+        """Return the distance from each point to the nearest one of the cloud, and that one's number."""
+        ...
+
+
 @dataclass(frozen=True)
 class CloudSet:
     """Point clouds, each with its search tree built once."""
 
     points: tuple[Float[np.ndarray, "_ 3"], ...]
-    trees: tuple[cKDTree, ...]
+    trees: tuple[Tree, ...]
+    chunk: int = _CHUNK
+    """Points to look up at once where a search may end early."""
 
     def __len__(self) -> int:
         """Return the number of clouds."""
         return len(self.points)
 
 
-def cloud_set(clouds: Sequence[Float[np.ndarray, "_ 3"]]) -> CloudSet:
-    """Return the clouds with their trees.
+def cloud_set(clouds: Sequence[Float[np.ndarray, "_ 3"]], device: "torch.device | None" = None) -> CloudSet:
+    """Return the clouds with their trees; on a CUDA `device` all points are compared there, block by block.
 
     Raises:
         ValueError: a cloud is empty or not finite.
@@ -42,6 +57,10 @@ def cloud_set(clouds: Sequence[Float[np.ndarray, "_ 3"]]) -> CloudSet:
         if len(cloud) == 0 or not np.isfinite(cloud).all():
             raise ValueError(f"point cloud {number} is empty or not finite")
     points = tuple(np.ascontiguousarray(cloud, dtype=np.float64) for cloud in clouds)
+    if device is not None and device.type == "cuda":
+        from ln3d.geometry.chamfer_blocks import CHUNK, Blocks
+
+        return CloudSet(points, tuple(Blocks(cloud, device) for cloud in points), CHUNK)
     return CloudSet(points, tuple(cKDTree(cloud, leafsize=_LEAF) for cloud in points))
 
 
@@ -68,9 +87,9 @@ def chamfer_matrix(
     return distances
 
 
-def nearest_squared(points: Float[np.ndarray, "n 3"], tree: cKDTree) -> Float[np.ndarray, " n"]:
+def nearest_squared(points: Float[np.ndarray, "n 3"], tree: Tree) -> Float[np.ndarray, " n"]:
     """Return the squared distance from each point to the nearest one in `tree`."""
-    distance = tree.query(points)[0]
+    distance: Float[np.ndarray, " n"] = tree.query(points)[0]
     return distance * distance
 
 

@@ -1,32 +1,134 @@
-"""The smallest Chamfer distances of a whole matrix, exact, without computing most of it.
+"""The nearest clouds by Chamfer distance, exact, without computing most of the distances.
 
-Coverage, minimum matching distance and nearest-neighbour accuracy need only the minima of the rows and columns.
-From x to x' the distance to the nearest point of a cloud changes by at most |x - x'|, so a coarse grid of such
-distances, made once per cloud, bounds every pair from below at the cost of two gathers. What the bound leaves over is
-computed point by point and given up as soon as the partial sum is too large.
+Coverage, minimum matching distance and nearest-neighbour accuracy ask of a whole matrix of distances only for the
+least of every row and column. The rows are searched one by one, nearest candidates first by `pair_bound`; a pair is
+computed point by point and given up as soon as what is known of it, a lower bound, exceeds the least distance found.
+A row's answer does not depend on the others', so rows may be searched in any order, by any number of threads and
+processes, and be kept.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.spatial import cKDTree
 
-from ln3d.geometry.chamfer import CloudSet, Progress, in_threads, nearest_squared
+from ln3d.geometry.chamfer import CloudSet, Progress, Tree, in_threads, nearest_squared
+from ln3d.geometry.chamfer_bounds import KEEP, Located, located, pair_bound, point_bounds
 
-_CELLS = 24  # per axis of the grid of bounds
-_CHUNK = 512  # points between two looks at whether a pair can still be a minimum
-_KEEP = 1 - 1e-5  # taken of every lower bound, so that rounding cannot make it exceed the distance
+_UNKNOWN = -1.0  # a bound that was not computed yet, and a true one
 
 
-@dataclass(frozen=True)
-class _Located:
-    """A set of clouds on a grid: where the points are and how far every cell is from each cloud."""
+@dataclass
+class NearestSearch:
+    """Two sets of clouds, and what is known of the distances between them: lower bounds, and those that were computed.
 
-    clouds: CloudSet
-    cells: list[Int[np.ndarray, " _"]]
-    offsets: list[Float[np.ndarray, " _"]]
-    distances: list[Float[np.ndarray, " k"]]
+    The same set twice is searched for the nearest other cloud: the diagonal counts as infinite.
+    """
+
+    left: Located
+    right: Located
+    bounds: Float[np.ndarray, "g r"]
+    distances: Float[np.ndarray, "g r"]
+
+    @classmethod
+    def between(cls, a: CloudSet, b: CloudSet, *, workers: int = 1) -> "NearestSearch":
+        """Prepare a search, which takes time in proportion to the number of clouds. Neither set may be empty."""
+        left, right = located(a, b, workers)
+        bounds = np.full((len(a), len(b)), _UNKNOWN)
+        if a is b:
+            np.fill_diagonal(bounds, np.inf)
+        return cls(left, right, bounds, np.full(bounds.shape, np.inf))
+
+    def swapped(self) -> "NearestSearch":
+        """Return the search from the right set in the left one; both share what they find out."""
+        return NearestSearch(self.right, self.left, self.bounds.T, self.distances.T)
+
+    def nearest(
+        self, rows: Sequence[int], *, workers: int = 1, progress: Progress | None = None
+    ) -> tuple[Int[np.ndarray, " k"], Float[np.ndarray, " k"]]:
+        """Return for some clouds on the left the number of the nearest one on the right, and its distance.
+
+        Both are those of the full matrix, bit for bit, and the first one of equal distances. Where there is no other
+        cloud the distance is infinite.
+        """
+
+        def search(i: int) -> None:
+            self._search(i)
+            if progress:
+                progress(self.bounds.shape[1])
+
+        in_threads(search, rows, workers)
+        found = self.distances[list(rows)]
+        number = found.argmin(axis=1)
+        return number, found[np.arange(len(found)), number]
+
+    # Threads write to the same arrays. What one overlooks of another's costs time and not exactness: a bound is a
+    # bound, and a distance has one value, whoever computes it.
+
+    def _search(self, i: int) -> None:
+        self._bound(i)
+        bounds = self.bounds[i].copy()  # as they were: another thread may raise one, and the order is of these
+        least = float(self.distances[i].min())
+        for j in np.argsort(bounds, kind="stable"):
+            if bounds[j] > least or np.isinf(bounds[j]):
+                return
+            if np.isinf(self.distances[i, j]) and self.bounds[i, j] <= least:
+                self._settle(i, int(j), least)
+                least = float(self.distances[i].min())
+
+    def _bound(self, i: int) -> None:
+        for j in np.flatnonzero(self.bounds[i] == _UNKNOWN):
+            self._note(self.bounds, i, int(j), pair_bound(self.left, i, self.right, int(j)))
+
+    def _settle(self, i: int, j: int, limit: float) -> None:
+        """Compute a distance, or give it up above `limit` and remember how far it came."""
+        a, b = self.left.clouds, self.right.clouds
+        there = _Half(a.points[i], b.trees[j], *point_bounds(self.left, i, self.right, j))
+        back = _Half(b.points[j], a.trees[i], *point_bounds(self.right, j, self.left, i))
+        while not (there.known and back.known):
+            lower = KEEP * (there.mean + back.mean)
+            if lower > limit:
+                self._note(self.bounds, i, j, max(lower, float(self.bounds[i, j])))
+                return
+            there.advance(a.chunk)
+            back.advance(b.chunk)
+        self._note(self.distances, i, j, there.mean + back.mean)
+
+    def _note(self, matrix: Float[np.ndarray, "g r"], i: int, j: int, value: float) -> None:
+        matrix[i, j] = value
+        if self.left is self.right:
+            matrix[j, i] = value
+
+
+class _Half:
+    """One direction of a pair: the squared distance of every point, from below until it is known."""
+
+    def __init__(
+        self,
+        points: Float[np.ndarray, "n 3"],
+        tree: Tree,
+        lower: Float[np.ndarray, " n"],
+        guess: Float[np.ndarray, " n"],
+    ) -> None:
+        self.points, self.tree, self.squared = points, tree, lower.astype(np.float64)
+        self.order = np.argsort(lower - guess)  # first those that are likely to raise the mean most
+        self.done = 0
+
+    @property
+    def known(self) -> bool:
+        return self.done >= len(self.order)
+
+    @property
+    def mean(self) -> float:
+        return float(self.squared.mean())
+
+    def advance(self, count: int) -> None:
+        """Compute the next `count` points."""
+        chosen = self.order[self.done : self.done + count]
+        if len(chosen):
+            self.squared[chosen] = nearest_squared(self.points[chosen], self.tree)
+        self.done += count
 
 
 def chamfer_minima(
@@ -35,111 +137,13 @@ def chamfer_minima(
     """Return the distances of `chamfer_matrix` where they are the least of their row or column; elsewhere maybe inf.
 
     The minima of every row and column and their positions are those of the full matrix, bit for bit, ties included.
-    Pass the same set twice for the distances within it: then the diagonal counts as infinite.
+    Pass the same set twice for the distances within it: then the diagonal counts as infinite. `progress` is called
+    with the number of pairs whose row, or column, was searched: 2 g r in all, g r within a set.
     """
     if not len(a) or not len(b):
         return np.full((len(a), len(b)), np.inf)
-    left, right = _locate(a, b, workers)
-    bounds = np.empty((len(a), len(b)))
-    in_threads(lambda i: _bound_row(left, right, i, bounds), range(len(a)), workers)
-    if a is b:
-        np.fill_diagonal(bounds, np.inf)
-    search = _Search(left, right, bounds)
-    likely = {(i, int(j)) for i, j in enumerate(bounds.argmin(axis=1))}
-    likely |= {(int(i), j) for j, i in enumerate(bounds.argmin(axis=0))}
-    in_threads(lambda pair: search.settle(*pair), sorted(likely), workers)
-
-    def row(i: int) -> None:
-        for j in np.argsort(bounds[i], kind="stable"):
-            search.settle(i, int(j))
-        if progress:
-            progress(len(b))
-
-    in_threads(row, range(len(a)), workers)
+    search = NearestSearch.between(a, b, workers=workers)
+    search.nearest(range(len(a)), workers=workers, progress=progress)
+    if a is not b:
+        search.swapped().nearest(range(len(b)), workers=workers, progress=progress)
     return search.distances
-
-
-class _Search:
-    """The matrix while it is filled, and the least distance seen in each row and column so far."""
-
-    def __init__(self, left: _Located, right: _Located, bounds: Float[np.ndarray, "g r"]) -> None:
-        self.left, self.right, self.bounds = left, right, bounds
-        self.distances = np.full(bounds.shape, np.inf)
-        self.rows, self.columns = np.full(bounds.shape[0], np.inf), np.full(bounds.shape[1], np.inf)
-
-    def settle(self, i: int, j: int) -> None:
-        """Compute the distance of the pair, unless it is known or can be no minimum."""
-        limit = max(self.rows[i], self.columns[j])
-        if self.bounds[i, j] > limit or np.isinf(self.bounds[i, j]) or np.isfinite(self.distances[i, j]):
-            return
-        there, back = _point_bounds(self.left, i, self.right, j), _point_bounds(self.right, j, self.left, i)
-        a, b = self.left.clouds, self.right.clouds
-        first = _mean_below(a.points[i], b.trees[j], there, limit - float(back.mean()))
-        if first is None:
-            return
-        second = _mean_below(b.points[j], a.trees[i], back, limit - first)
-        if second is None:
-            return
-        self._record(i, j, first + second)
-        if a is b:
-            self._record(j, i, first + second)
-
-    def _record(self, i: int, j: int, distance: float) -> None:
-        self.distances[i, j] = distance
-        # Two threads may write at once: an update lost leaves a limit too high, which costs time and not exactness.
-        self.rows[i], self.columns[j] = min(self.rows[i], distance), min(self.columns[j], distance)
-
-
-def _mean_below(
-    points: Float[np.ndarray, "n 3"], tree: cKDTree, bounds: Float[np.ndarray, " n"], limit: float
-) -> float | None:
-    """Return the mean squared distance to the nearest point in `tree`, or None once it must exceed `limit`."""
-    squared = bounds.astype(np.float64)
-    for start in range(0, len(points), _CHUNK):
-        squared[start : start + _CHUNK] = nearest_squared(points[start : start + _CHUNK], tree)
-        if squared.mean() * _KEEP > limit:
-            return None
-    return float(squared.mean())
-
-
-def _bound_row(left: _Located, right: _Located, i: int, bounds: Float[np.ndarray, "g r"]) -> None:
-    for j in range(len(right.clouds)):
-        there, back = _point_bounds(left, i, right, j), _point_bounds(right, j, left, i)
-        bounds[i, j] = _KEEP * (there.mean(dtype=np.float64) + back.mean(dtype=np.float64))
-
-
-def _point_bounds(a: _Located, i: int, b: _Located, j: int) -> Float[np.ndarray, " n"]:
-    """Return lower bounds of the squared distances from the points of a_i to the cloud b_j."""
-    distance = np.maximum(np.take(b.distances[j], a.cells[i]) - a.offsets[i], 0)
-    return distance * distance
-
-
-def _locate(a: CloudSet, b: CloudSet, workers: int) -> tuple[_Located, _Located]:
-    """Return both sets on one grid around all their points."""
-    points = a.points + b.points
-    centres, cells = _occupied_cells(points)
-    offsets = [np.linalg.norm(p - centres[c], axis=1).astype(np.float32) for p, c in zip(points, cells, strict=True)]
-    trees = a.trees + (() if a is b else b.trees)
-    distances: list[Float[np.ndarray, " k"]] = [np.empty(0, np.float32)] * len(trees)
-
-    def measure(k: int) -> None:
-        distances[k] = trees[k].query(centres)[0].astype(np.float32)
-
-    in_threads(measure, range(len(trees)), workers)
-    n = len(a)
-    left = _Located(a, cells[:n], offsets[:n], distances[:n])
-    return left, left if a is b else _Located(b, cells[n:], offsets[n:], distances[n:])
-
-
-def _occupied_cells(
-    points: tuple[Float[np.ndarray, "_ 3"], ...],
-) -> tuple[Float[np.ndarray, "k 3"], list[Int[np.ndarray, " _"]]]:
-    """Return the centres of the grid cells that hold points, and for every point the number of its cell."""
-    origin = np.min([p.min(axis=0) for p in points], axis=0)
-    extent = float((np.max([p.max(axis=0) for p in points], axis=0) - origin).max())
-    spacing = max(extent, 1e-12) / _CELLS
-    triples = [np.minimum((p - origin) / spacing, _CELLS - 1).astype(np.int64) for p in points]
-    flat = [(t[:, 0] * _CELLS + t[:, 1]) * _CELLS + t[:, 2] for t in triples]
-    occupied = np.unique(np.concatenate(flat))
-    index = np.stack(np.unravel_index(occupied, (_CELLS,) * 3), axis=-1)
-    return origin + (index + 0.5) * spacing, [np.searchsorted(occupied, f) for f in flat]
