@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ln3d.artifacts.opening import Artifact, Sealed
 from ln3d.artifacts.remote import RemoteArtifact
 from ln3d.data.fetched_objects import FetchedObjects
-from ln3d.data.members import ObjectRecord, decode, unpack_normal
+from ln3d.data.members import ObjectRecord, decode, unpack_normal, unpack_number
 from ln3d.data.shard_files import Index, index_name, parsed_index, shard_name
 from ln3d.errors import ArtifactError
 
@@ -102,6 +102,18 @@ class ShardSet:
         """
         self.require(i, "normal")
         return unpack_normal(self._picture(i, f"{v:03d}.normal.png"))
+
+    def ids(self, i: int, v: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Return the part and the triangle that every pixel shows (h, w) each, -1 for background, as in `data.ids`.
+
+        Raises ArtifactError where the object was drawn without them.
+        """
+        if f"{self.objects[i].key}.{v:03d}.face.png" not in self._index(int(self.objects[i].key) // self._per_shard):
+            raise ArtifactError(
+                f"{self.artifact.address}: {self.objects[i].source_id} was drawn without ids", "set dataset.ids: true"
+            )
+        part = self._picture(i, f"{v:03d}.part.png").astype(np.int32) - 1
+        return part, unpack_number(self._picture(i, f"{v:03d}.face.png"))
 
     def require(self, i: int, what: str) -> None:
         """Raise ArtifactError where object `i` lacks `what`: `depth`, `normal` or `mask`."""

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ln3d.artifacts.publish import open_artifact, publish
+from ln3d.data.ids import Ids
 from ln3d.data.members import ObjectRecord, depth_scale, object_members, pack_depth, pack_normal, unpack_normal
 from ln3d.data.shard_files import index_name, index_of, shard_name, tar_blocks, write_shard
 from ln3d.data.shards import CATALOGUE_NAME, ShardSet
@@ -62,6 +63,24 @@ def test_everything_comes_back(artifact):
             np.testing.assert_allclose(shards.depth(i, v), views.depth[v], atol=SCALE)
             np.testing.assert_array_equal(shards.depth(i, v) == 0, views.depth[v] == 0)
             np.testing.assert_allclose(shards.normal(i, v), views.normal[v], atol=0.01)
+
+
+def test_ids_come_back_where_there_are_some(tmp_path, artifact):
+    with pytest.raises(ArtifactError, match="made/0 was drawn without ids"):
+        ShardSet(artifact).ids(0, 0)
+    record, views, *rest = make_object(0)
+    face = np.where(views.depth > 0, np.arange(SIZE * SIZE).reshape(SIZE, SIZE) * 9999, -1).astype(np.int32)
+    ids = Ids(np.where(face >= 0, face % 7, -1).astype(np.int32), face)
+    with publish(tmp_path / "named", "shards", recipe={"name": "t"}) as folder:
+        write_shard(folder, 0, [tar_blocks(object_members(record, views, *rest, SCALE, ids))])
+        records = [{k: v for k, v in record.__dict__.items() if k != "index"}]
+        head = {"views": VIEWS, "resolution": SIZE, "depth_scale": SCALE, "objects_per_shard": 3}
+        (folder / CATALOGUE_NAME).write_text(json.dumps({**head, "objects": records, "rejected": []}))
+    shards = ShardSet(open_artifact(tmp_path / "named"))
+    for v in range(VIEWS):
+        part, found = shards.ids(0, v)
+        np.testing.assert_array_equal(found, ids.face[v])
+        np.testing.assert_array_equal(part, ids.part[v])
 
 
 def test_the_archive_is_a_plain_tar_in_the_webdataset_convention(artifact):
