@@ -35,6 +35,11 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def own_cores() -> int:
+    """Return this process's share of the cores, where several processes of one run are on this machine."""
+    return max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
 def choose_device(name: str = "auto") -> "torch.device":
     """Return the torch device called `name`; `auto` is CUDA where there is one, else the CPU.
 

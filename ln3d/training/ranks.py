@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -15,6 +16,12 @@ from ln3d.runtime import choose_device
 
 _PATIENCE = timedelta(hours=3)  # the others wait while the first validates and publishes
 _BUCKET = 1 << 24  # elements averaged at once
+
+_Thing = TypeVar("_Thing")
+
+
+class MetTogether(SystemExit):
+    """How a process leaves when an error ends all: the first one raises the error itself, and says it."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +39,12 @@ class Ranks:
         """Whether this is the process that writes and speaks."""
         return self.index == 0
 
-    def share(self, total: int) -> range:
-        """Return this process's consecutive share of `total` things; the last processes may get fewer, or none."""
-        size = -(-total // self.count)
+    def share(self, total: int, unit: int = 1) -> range:
+        """Return this process's consecutive share of `total` things; the last processes may get fewer, or none.
+
+        What is made `unit` at a time is not divided.
+        """
+        size = -(-total // (self.count * unit)) * unit
         return range(min(size * self.index, total), min(size * (self.index + 1), total))
 
     @contextmanager
@@ -42,7 +52,7 @@ class Ranks:
         """Run the block on every process and wait until all are through it.
 
         An error that a user can meet, on any of them, ends all: the first process raises it, the others leave
-        silently with its exit code. Nothing in the block may wait for another process.
+        silently (`MetTogether`) with its exit code. Nothing in the block may wait for another process.
         """
         if self.count == 1:
             yield
@@ -59,7 +69,7 @@ class Ranks:
         met = next(error for error in errors if error is not None)
         if self.first:
             raise met
-        raise SystemExit(getattr(met, "exit_code", LN3DError.exit_code))
+        raise MetTogether(getattr(met, "exit_code", LN3DError.exit_code))
 
     def most(self, number: int) -> int:
         """Return the largest `number` of all processes."""
@@ -99,6 +109,17 @@ class Ranks:
         parts = [torch.empty_like(mine) for _ in range(self.count)]
         dist.all_gather(parts, mine)
         return torch.cat(parts)[:total]
+
+    def gathered(self, things: Iterable[_Thing]) -> list[_Thing]:
+        """Return the things of all processes, in order: those of the first one's share, and so on.
+
+        Arrays, texts and records of this run's own processes, by way of torch's pickling.
+        """
+        if self.count == 1:
+            return list(things)
+        parts: list[list[_Thing]] = [[] for _ in range(self.count)]
+        dist.all_gather_object(parts, list(things))
+        return [thing for part in parts for thing in part]
 
 
 ALONE = Ranks()

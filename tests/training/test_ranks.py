@@ -227,11 +227,19 @@ def test_shares_are_in_order_and_leave_nothing_out(total: int, count: int) -> No
     assert max(len(share) for share in shares) == -(-total // count)
 
 
+@pytest.mark.parametrize(("total", "count"), [(9, 2), (40, 3), (0, 3), (3, 4)])
+def test_what_is_made_together_is_not_divided(total: int, count: int) -> None:
+    shares = [Ranks(index, count).share(total, 4) for index in range(count)]
+    assert [thing for share in shares for thing in share] == list(range(total))
+    assert all(share.start % 4 == 0 or not share for share in shares)
+
+
 def test_alone_nothing_is_shared() -> None:
     ones = torch.ones(2)
     ALONE.average([ones])
     assert ALONE.sum(ones) is ALONE.joined(ones, 2) is ones
     assert ALONE.most(3) == 3
+    assert ALONE.gathered(iter("ab")) == ["a", "b"]
     with pytest.raises(ZeroDivisionError), ALONE.together():
         _ = 1 / 0
     with join("cpu") as (ranks, device):
