@@ -117,8 +117,9 @@ class RendererConfig(Section):
 class SupervisionConfig(Section):
     """Which pixels are compared."""
 
-    kind: Literal["rays", "crop", "full"] = "rays"
-    """`rays`: sparse pixels, foreground-biased; `crop`: a square window; `full`: the whole view."""
+    kind: Literal["rays", "crop", "full", "latents"] = "rays"
+    """`rays`: sparse pixels, foreground-biased; `crop`: a square window; `full`: the whole view; `latents`: none, the
+    encoder alone learns the latents of another VAE, whose other weights stay (`--init-from`, after `encode`)."""
     input_views: int = Field(2, ge=0)
     """Supervised views per object that the encoder also saw."""
     novel_views: int = Field(2, ge=0)
@@ -239,9 +240,10 @@ class VaeConfig(Section):
     def _pictures_have_neighbours(self) -> Self:
         names = ("smoothness", "lpips", "adversarial", "adversarial_novel")
         needing = [name for name in names if getattr(self.losses, name) > 0]
-        if self.supervision.kind == "rays" and needing:
+        none = {"rays": "sparse rays", "latents": "latents"}.get(self.supervision.kind)
+        if none and needing:
             raise ValueError(
-                f"losses.{' and losses.'.join(needing)} compare pictures, and sparse rays are none: "
+                f"losses.{' and losses.'.join(needing)} compare pictures, and {none} are none: "
                 "set supervision.kind to crop or full"
             )
         return self
@@ -257,6 +259,13 @@ class VaeConfig(Section):
                 f"{self.encoder.views} input and {supervision.novel_views} novel views need as many known ones: "
                 f"raise supervision.known_views to at least {needed}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _latents_have_their_colours(self) -> Self:
+        changed = self.augmentation.saturation > 1 or self.augmentation.permutation > 0
+        if self.supervision.kind == "latents" and changed:
+            raise ValueError("latents are those of the true colours: leave out vae.augmentation")
         return self
 
     @property

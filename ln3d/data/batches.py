@@ -32,7 +32,8 @@ class VaeBatches:
     `objects` are indices into the shards. Keys of a batch: `input_colour` (b v 3 h w), `input_depth` (b v h w),
     `input_cameras` (b v 4 4), `input_intrinsics` (b v 3 3), and for r rays per object `origins`, `directions`,
     `colour` (b r 3), `alpha`, `depth`, `hint` (b r): the depth to look at closely. Where a recipe imagines views, also
-    the rays of one, `imagined_origins` and `imagined_directions` (b r 3): as many as of one supervised view.
+    the rays of one, `imagined_origins` and `imagined_directions` (b r 3): as many as of one supervised view. Where
+    latents are compared there are no rays, but `object` (b), the indices.
     """
 
     shards: ShardSet
@@ -65,6 +66,8 @@ class VaeBatches:
         progress = step / self.config.training.steps
         tint = draw_tint(random, self.config.augmentation, progress)
         batch = input_views(self.pictures, index, inputs, self.config, tint, random)
+        if self.config.supervision.kind == "latents":
+            return batch | {"object": torch.tensor(index)}
         batch.update(self._rays(index, supervised, random, tint))
         if self.config.imagines_views:
             batch.update(self._imagined(numpy_generator(self.seed, "imagined", position, retries)))

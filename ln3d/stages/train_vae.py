@@ -27,6 +27,7 @@ from ln3d.runtime import tune_allocator
 from ln3d.stages.estimate import discriminator_weights, estimate
 from ln3d.stages.freshness import mark_of_trained, training_mark, up_to_date
 from ln3d.stages.starting_weights import open_start, start_from
+from ln3d.stages.teaching import open_latents, taught
 from ln3d.talk import Talk
 from ln3d.training.density_offset import calibrate_density
 from ln3d.training.loop import Trained, keep_sheets, train
@@ -52,9 +53,10 @@ def run(
 ) -> dict[str, Any]:
     """Train stage 1, or go on where a killed run stopped; return what was published.
 
-    `init_from` is the artifact (or a workspace or pack that holds it) whose weights are the start. Under torchrun all
-    processes train and the first one publishes. With `dry_run` nothing is written and the plan is returned:
-    parameters, steps, what would be made. Raises RecipeError, ArtifactError, DivergedError.
+    `init_from` is the artifact (or a workspace or pack that holds it) whose weights are the start, or whose latents the
+    encoder alone learns where the recipe says so. Under torchrun all processes train and the first one publishes. With
+    `dry_run` nothing is written and the plan is returned: parameters, steps, what would be made. Raises RecipeError,
+    ArtifactError, DivergedError.
     """
     check_losses(recipe.vae)
     if dry_run:
@@ -65,7 +67,9 @@ def run(
             if ranks.first:
                 held.enter_context(workspace.lock("train-vae"))
             shards, start = workspace.shards(), open_start(init_from, "vae")
-            inputs = {"shards": shards} | ({"start": start} if start is not None else {})
+            latents = open_latents(recipe.vae, start, shards.id)
+            roles = {"shards": shards, "start": start, "latents": latents}
+            inputs = {role: artifact for role, artifact in roles.items() if artifact is not None}
             mark = training_mark("vae", recipe, {role: artifact.id for role, artifact in inputs.items()})
             done = up_to_date(workspace, "vae", mark, mark_of_trained)
         partial = workspace.partial("vae")
@@ -75,9 +79,10 @@ def run(
             talk.say(f"{done.path} is up to date")
             return _summary(done)
         with ranks.together():
-            task = _task(recipe, ShardSet(shards), start)
+            task = _task(recipe, ShardSet(shards), start if latents is None else None)
+            learned = taught(task, start, latents) if start is not None and latents is not None else task
         trained = train(
-            task,
+            learned,
             recipe.vae.training,
             partial,
             fingerprint=mark,
