@@ -12,7 +12,10 @@ _PLAIN_INTERVAL_S = 15.0
 
 @dataclass
 class Talk:
-    """Lines and progress bars for a person. `verbosity`: 0 quiet, 1 normal, 2 with details."""
+    """Lines and progress bars for a person.
+
+    `verbosity`: 0 quiet, 1 normal, 2 with details; -1 says nothing at all, where another process speaks.
+    """
 
     verbosity: int = 1
 
@@ -28,7 +31,8 @@ class Talk:
 
     def warn(self, message: str) -> None:
         """Print a warning, however quiet."""
-        print(f"warning: {message}", file=sys.stderr, flush=True)
+        if self.verbosity >= 0:
+            print(f"warning: {message}", file=sys.stderr, flush=True)
 
     @contextmanager
     def progress(self, title: str, total: int, done: int = 0) -> "Iterator[Progress]":

@@ -6,7 +6,7 @@ from ln3d.talk import Progress, Talk
 
 
 @pytest.mark.parametrize(
-    ("verbosity", "heard"), [(0, ["warning: c"]), (1, ["a", "warning: c"]), (2, ["a", "b", "warning: c"])]
+    ("verbosity", "heard"), [(-1, []), (0, ["warning: c"]), (1, ["a", "warning: c"]), (2, ["a", "b", "warning: c"])]
 )
 def test_loudness(verbosity: int, heard: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     talk = Talk(verbosity)

@@ -48,9 +48,9 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
 
 def talk_of(quiet: bool, verbose: bool) -> Talk:
     """Return the talk that -q and -v ask for; only the first process of a group speaks."""
-    if quiet or not _is_first_process():
-        return Talk(verbosity=0)
-    return Talk(verbosity=2 if verbose else 1)
+    if not _is_first_process():
+        return Talk(verbosity=-1)
+    return Talk(verbosity=0 if quiet else 2 if verbose else 1)
 
 
 def show(result: Mapping[str, Any], as_json: bool) -> None:

@@ -225,7 +225,7 @@ def test_interrupts_full_disks_and_bugs(stage: Stage, recipe: Path) -> None:
 
 def test_only_the_first_process_of_a_group_speaks(stage: Stage, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
-    assert call("encode", recipe, "--json").stdout == "" and stage.arguments[2].verbosity == 0
+    assert call("encode", recipe, "--json").stdout == "" and stage.arguments[2].verbosity == -1
 
 
 def test_a_wrong_recipe_exits_with_2_and_names_the_line(tmp_path: Path) -> None:
