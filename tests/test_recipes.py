@@ -17,7 +17,7 @@ from ln3d.models.autoencoder import Autoencoder
 from ln3d.models.decoder import count_parameters
 from ln3d.models.dit import build_denoiser
 from ln3d.stages.estimate import discriminator_weights, estimate
-from ln3d.training.vae_step import check_losses
+from ln3d.training.vae_step import check_networks
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
@@ -147,7 +147,7 @@ def test_the_ablation_is_made_on_the_data_of_the_quick_recipe() -> None:
         assert _row(name).dataset == quick.dataset
         assert _row(name).vae.supervision.held_out_views == quick.vae.supervision.held_out_views
         check_views(_row(name).vae, quick.dataset.cameras.views)
-        check_losses(_row(name).vae)
+        check_networks(_row(name).vae)
 
 
 @pytest.mark.parametrize("name", ABLATION)
@@ -168,7 +168,7 @@ def test_the_unet_and_ddpm_are_refused_as_not_built(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_of_the_first_stage_is_refused(name: str) -> None:
-    check_losses(_recipe(name).vae)
+    check_networks(_recipe(name).vae)
 
 
 def test_the_discriminators_are_the_papers() -> None:

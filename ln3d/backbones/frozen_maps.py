@@ -177,14 +177,15 @@ def untrained_maps(name: str, levels: int = 3) -> AnyFrozen:
             return FrozenFilters(levels).to("meta")
         if kind == "lpips":
             return FrozenLpips(untrained_lpips(model), levels)
-        return timm_maps(_untrained_dinov2(model), levels) if kind == "dinov2" else clip_maps(_tower(model), levels)
+        return timm_maps(untrained_dinov2(model), levels) if kind == "dinov2" else clip_maps(_tower(model), levels)
 
 
-def _untrained_dinov2(model: str) -> Any:
+def untrained_dinov2(model: str) -> Any:
+    """Return timm's DINOv2 `model`, by default the smallest, with random weights; RecipeError for an unknown one."""
     import_torchvision()
     import timm
 
-    if model and not timm.is_model(model):
+    if model and ("dinov2" not in model or not timm.is_model(model)):
         raise RecipeError(f"timm has no DINOv2 {model!r}", "its names look like vit_small_patch14_dinov2")
     return timm.create_model(model or DINOV2, img_size=224, num_classes=0)
 

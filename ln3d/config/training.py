@@ -61,7 +61,7 @@ class TrainingConfig(Section):
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Programs that are told what metrics.jsonl is told; each must be installed."""
     gradient_checkpointing: bool = False
-    """Trade time for memory in the transformer."""
+    """Trade time for memory: compute transformer blocks, and what stage 1 renders, again in the backward pass."""
 
     @model_validator(mode="after")
     def _passes_are_equal(self) -> Self:

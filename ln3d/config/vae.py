@@ -50,7 +50,8 @@ class LatentConfig(Section):
 
 
 class DecoderConfig(Section):
-    """Transformer decoder: the latent modulates learnable plane tokens (per-token AdaLN)."""
+    """Transformer decoder: the latent modulates learnable plane tokens (per-token AdaLN). DiT's sizes S, B and L are
+    widths of 384, 768 and 1024 with 12, 12 and 24 blocks of 6, 12 and 16 heads."""
 
     variant: Literal["conv", "vit", "dit"] = "dit"
     """`dit`: the latent enters through AdaLN only; `vit`: it is the input sequence; `conv`: no transformer."""
@@ -69,6 +70,15 @@ class DecoderConfig(Section):
     cross_plane_attention: bool = True
     """Odd blocks attend over all three planes (otherwise within one plane). Where this and in_plane_attention are
     both off, the planes are stacked in the channels of one token grid."""
+    initial: str | None = None
+    """Where attention and feed-forward layers start: `dinov2[:MODEL][=FILE]`, evenly spread blocks of timm's DINOv2 of
+    the same width and heads (its smallest: 384 and 6); null draws them."""
+
+    @model_validator(mode="after")
+    def _something_starts(self) -> Self:
+        if self.initial is not None and self.variant == "conv":
+            raise ValueError("the conv variant has no transformer: leave out decoder.initial")
+        return self
 
 
 class UpsamplerConfig(Section):
@@ -106,6 +116,9 @@ class RendererConfig(Section):
     """Stratified samples per ray."""
     fine: int = Field(24, ge=0)
     """Importance samples per ray."""
+    search: bool = False
+    """Training, rays without known depth: coarse samples have no gradient and do not count, they only say where the
+    fine ones go. Several times faster."""
     guided_coarse: int = Field(10, ge=1)
     """Training, rays of known depth: stratified samples."""
     guided_fine: int = Field(8, ge=0)

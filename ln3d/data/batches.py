@@ -68,7 +68,7 @@ class VaeBatches:
         batch = input_views(self.pictures, index, inputs, self.config, tint, random)
         if self.config.supervision.kind == "latents":
             return batch | {"object": torch.tensor(index)}
-        batch.update(self._rays(index, supervised, random, tint))
+        batch.update(self.rays(index, supervised, random, tint))
         if self.config.imagines_views:
             batch.update(self._imagined(numpy_generator(self.seed, "imagined", position, retries)))
         return batch
@@ -85,10 +85,11 @@ class VaeBatches:
         """Return rays through a known view of any training object: a camera from which this one may not be known."""
         index = self.objects[int(random.integers(len(self.objects)))]
         inputs, _ = choose_views(random, self.shards.views, self.config, self._known(index))
-        rays = self._rays(index, inputs[:1], random, np.eye(3, dtype=np.float32))
+        rays = self.rays(index, inputs[:1], random, np.eye(3, dtype=np.float32))
         return {f"imagined_{name}": rays[name] for name in ("origins", "directions")}
 
-    def _rays(self, index: int, views: Sequence[int], random: np.random.Generator, tint: np.ndarray) -> Batch:
+    def rays(self, index: int, views: Sequence[int], random: np.random.Generator, tint: np.ndarray) -> Batch:
+        """Return the rays to compare of an object's `views`, without an axis for the batch; colours times `tint`."""
         supervision = self.config.supervision
         colour, alpha, depth = self.pictures.stack(index, views, supervision.resolution)
         side = alpha.shape[-1]

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from ln3d.geometry.planes import sample_planes
 
@@ -16,6 +17,7 @@ The colour may be outside by up to 0.001; whoever stores it clips it."""
 
 _COLOUR_REACH = 1.002
 """Colours are a sigmoid stretched by this, so that 0 and 1 are within reach (EG3D)."""
+_PIECE = 65_536  # points per object that are computed again at once
 
 
 def triplane_field(
@@ -33,6 +35,17 @@ def triplane_field(
         return activated(raw, points, density_scale, density_shift)
 
     return field
+
+
+def checkpointed(field: Field) -> Field:
+    """Return `field`, computed again in the backward pass, piece by piece: meanwhile only the points are kept."""
+
+    def pieces(points: Float[Tensor, "b n 3"]) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b n 3"]]:
+        found = [checkpoint(field, some, use_reentrant=False) for some in points.split(_PIECE, dim=1)]
+        density, colour = zip(*found, strict=True)
+        return torch.cat(density, dim=1), torch.cat(colour, dim=1)
+
+    return pieces
 
 
 def activated(

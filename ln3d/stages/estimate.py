@@ -19,10 +19,9 @@ from ln3d.models.discriminator import ViewDiscriminators
 from ln3d.models.encoder import AlignedEncoder
 from ln3d.models.posterior import Posterior
 from ln3d.models.views import Views
-from ln3d.rendering.fields import Field
-from ln3d.rendering.volume import render_rays
 from ln3d.training.adversarial_step import build_discriminators, contest, view_kinds
-from ln3d.training.vae_step import radiance, shown_pictures
+from ln3d.training.vae_rendering import radiance, training_render
+from ln3d.training.vae_step import shown_pictures
 
 GPUS = 8
 UTILISATION = 0.4
@@ -82,7 +81,7 @@ def vae_cost(recipe: Recipe) -> Cost:
     """Return the cost of one object in a training step of stage 1, in the recipe's precision.
 
     The perceptual network is left out, and so is the penalty on discriminators' slopes. With gradient checkpointing
-    the second forward pass is counted among the operations, and what one block keeps meanwhile is not among the bytes.
+    the second forward pass is counted among the operations, and what it keeps meanwhile is not among the bytes.
     """
     frozen = _frozen_network(recipe)
     with FakeTensorMode(allow_non_fake_inputs=True):
@@ -166,30 +165,26 @@ def _outputs(networks: Autoencoder, discriminators: ViewDiscriminators | None, r
         torch.empty(1, count, 3, 3),
     )
     posterior = Posterior.from_parameters(_encoded(networks, views), config.latent.initial_log_variance)
-    if config.supervision.kind == "latents":  # the encoder alone
-        return posterior.mean.sum() + posterior.log_variance.sum()
     latent = posterior.sample(torch.empty_like(posterior.mean))
-    field = radiance(networks, networks.decode(latent))
+    planes = networks.decode(latent)
     origins, hint = torch.empty(1, rays_per_object(recipe), 3), torch.empty(1, rays_per_object(recipe))
-    guided = config.renderer.guided_fine > 0
-    rendered = render_rays(field, origins, origins, config.renderer, depth_hint=hint if guided else None)
+    rendered = training_render(networks, planes, origins, origins, config, hint=hint)
     outputs = [*rendered, posterior.mean, posterior.log_variance]
     if config.losses.surface > 0:
-        outputs.append(field(origins)[1])
+        outputs.append(radiance(networks, planes)(origins)[1])
     if discriminators is not None:
-        outputs.extend(_judgements(discriminators, field, rendered.colour, recipe))
+        unseen = torch.empty(1, rays_per_object(recipe) // _supervised(recipe), 3)
+        imagined = training_render(networks, planes, unseen, unseen, config).colour if config.imagines_views else None
+        outputs.extend(_judgements(discriminators, rendered.colour, imagined, recipe))
     return torch.stack([output.sum() for output in outputs]).sum()
 
 
-def _judgements(discriminators: ViewDiscriminators, field: Field, colour: Tensor, recipe: Recipe) -> Iterator[Tensor]:
-    """Yield what discriminators tell both sides of the rendered rays `colour`, without the penalty on slopes."""
-    config, imagined = recipe.vae, None
-    if config.imagines_views:
-        supervised = config.supervision.input_views + config.supervision.novel_views
-        unseen = torch.empty(1, colour.shape[1] // supervised, 3)
-        imagined = render_rays(field, unseen, unseen, config.renderer).colour
-    shown = shown_pictures(torch.empty_like(colour), colour, imagined, config.supervision)
-    own = config.discriminators.model_copy(update={"r1": 0.0})
+def _judgements(
+    discriminators: ViewDiscriminators, colour: Tensor, imagined: Tensor | None, recipe: Recipe
+) -> Iterator[Tensor]:
+    """Yield what discriminators tell both sides of rendered rays, without the penalty on slopes."""
+    shown = shown_pictures(torch.empty_like(colour), colour, imagined, recipe.vae.supervision)
+    own = recipe.vae.discriminators.model_copy(update={"r1": 0.0})
     for losses in contest(discriminators, shown, own, own.start):
         yield from losses.values()
 
@@ -205,7 +200,10 @@ def _encoded(networks: Autoencoder, views: Views) -> Tensor:
 
 def rays_per_object(recipe: Recipe) -> int:
     """Return how many rays of an object a training step renders."""
-    supervision = recipe.vae.supervision
-    views = supervision.input_views + supervision.novel_views
+    supervision, views = recipe.vae.supervision, _supervised(recipe)
     side = min(supervision.resolution or recipe.dataset.resolution, recipe.dataset.resolution)
     return {"rays": supervision.rays, "crop": views * supervision.crop**2, "full": views * side**2}[supervision.kind]
+
+
+def _supervised(recipe: Recipe) -> int:
+    return recipe.vae.supervision.input_views + recipe.vae.supervision.novel_views

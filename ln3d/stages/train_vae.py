@@ -33,7 +33,8 @@ from ln3d.training.density_offset import calibrate_density
 from ln3d.training.loop import Trained, keep_sheets, train
 from ln3d.training.optimiser import learning_rate_factors
 from ln3d.training.ranks import join
-from ln3d.training.vae_step import VaeTask, check_losses, encode_object, evaluation_views, radiance, reconstruct
+from ln3d.training.vae_rendering import radiance
+from ln3d.training.vae_step import VaeTask, check_networks, encode_object, evaluation_views, reconstruct
 
 _SHEET_OBJECTS = 12
 _ISO_OBJECTS = 12
@@ -58,7 +59,7 @@ def run(
     `dry_run` nothing is written and the plan is returned: parameters, steps, what would be made. Raises RecipeError,
     ArtifactError, DivergedError.
     """
-    check_losses(recipe.vae)
+    check_networks(recipe.vae)
     if dry_run:
         return _plan(recipe, workspace)
     tune_allocator()
@@ -102,7 +103,10 @@ def run(
 
 
 def _task(recipe: Recipe, shards: ShardSet, start: Artifact | None) -> VaeTask:
-    task = VaeTask(shards, _split(shards, "train"), _split(shards, "validation"), recipe.vae, recipe.seed)
+    config = recipe.vae
+    if start is not None:  # it has all weights, and may have begun with pretrained blocks itself
+        config = config.model_copy(update={"decoder": config.decoder.model_copy(update={"initial": None})})
+    task = VaeTask(shards, _split(shards, "train"), _split(shards, "validation"), config, recipe.seed)
     start_from(task.networks, start)
     return task
 
@@ -157,6 +161,8 @@ def _publish(
         "iso": _choose_iso(networks, task),
         "figures": trained.figures,
     }
+    if task.decoder_start is not None:
+        details["decoder_start"] = {"name": recipe.vae.decoder.initial, "sha256": task.decoder_start}
     path = workspace.path("vae")
     with publish(path, "vae", recipe=recipe, inputs=inputs, details=details, fingerprint=mark) as scratch:
         save_tensors(scratch / "weights.safetensors", {name: networks.state_dict()[name] for name in trained.weights})

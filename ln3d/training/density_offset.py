@@ -9,7 +9,8 @@ from ln3d.data.pictures import Pictures
 from ln3d.geometry.rays import image_rays
 from ln3d.models.autoencoder import Autoencoder
 from ln3d.rendering.volume import TILE, render_rays
-from ln3d.training.vae_step import encode_object, evaluation_views, radiance
+from ln3d.training.vae_rendering import radiance
+from ln3d.training.vae_step import encode_object, evaluation_views
 
 _OFFSETS = torch.arange(-4.0, 1.01, 0.5).tolist()
 _RAYS = 8 * TILE  # of every object

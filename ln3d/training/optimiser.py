@@ -68,9 +68,11 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer, networks: nn.Module) -> 
 
 
 def load_optimiser(optimiser: torch.optim.Optimizer, networks: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `optimiser_tensors` returned."""
+    """Put back what `optimiser_tensors` returned: moments beside their parameters, counts of steps on the CPU."""
     parameters = dict(networks.named_parameters())
     optimiser.state.clear()
     for full_name, tensor in tensors.items():
         name, quantity = full_name.rsplit("/", 1)
-        optimiser.state[parameters[name]][quantity] = tensor.clone()
+        parameter = parameters[name]
+        device = tensor.device if quantity == "step" else parameter.device
+        optimiser.state[parameter][quantity] = tensor.to(device, copy=True)

@@ -18,21 +18,14 @@ from ln3d.data.batches import VaeBatches, input_views
 from ln3d.data.pictures import Pictures
 from ln3d.data.shards import ShardSet
 from ln3d.errors import RecipeError
-from ln3d.losses.kl import kl_divergence, kl_weight
-from ln3d.losses.reconstruction import (
-    colour_loss,
-    depth_loss,
-    psnr_of,
-    scale_invariant_depth_loss,
-    surface_colour_loss,
-)
-from ln3d.losses.smoothness import normal_smoothness
+from ln3d.losses.kl import kl_divergence
+from ln3d.losses.reconstruction import psnr_of
 from ln3d.models.autoencoder import Autoencoder
+from ln3d.models.decoder_start import check_start, start_from_blocks
 from ln3d.models.discriminator import Shown, ViewDiscriminators
 from ln3d.models.posterior import Posterior
 from ln3d.models.views import Views
-from ln3d.rendering.fields import Field, triplane_field
-from ln3d.rendering.volume import Rendered, render_images, render_rays
+from ln3d.rendering.volume import Rendered, render_images
 from ln3d.seeding import generator
 from ln3d.training.adversarial_step import (
     build_discriminators,
@@ -42,6 +35,8 @@ from ln3d.training.adversarial_step import (
     view_kinds,
 )
 from ln3d.training.parts import WHOLE, Part
+from ln3d.training.vae_losses import loss_weights, pictures_of, render_terms, weighted_sum
+from ln3d.training.vae_rendering import radiance, training_render
 
 _VALIDATED = 4  # objects of each split looked at during training
 
@@ -65,21 +60,25 @@ class VaeTask:
     networks: Autoencoder = field(init=False)
     discriminators: ViewDiscriminators | None = field(init=False, default=None)
     discriminator_training: TrainingConfig = field(init=False)
+    decoder_start: str | None = field(init=False, default=None)
+    """Hash of the weights that the decoder's blocks started from, where they did from any."""
     weighted = True
 
     def __post_init__(self) -> None:
-        """Build the networks, from the seed alone.
+        """Build the networks, from the seed and the pretrained blocks that the recipe names.
 
-        Raises RecipeError for crops that are too large, or too small for the frozen networks that look at them, and
-        WeightsError where weights of these are missing.
+        Raises RecipeError for crops that are too large, or too small for the frozen networks that look at them, and for
+        blocks that do not fit, and WeightsError where weights of these are missing.
         """
-        check_losses(self.config)
+        check_networks(self.config)
         side = picture_side(self.config.supervision, self.shards.resolution)
         if self.config.losses.lpips > 0 and self.perceptual is None:
             self.perceptual = _lpips(self.config.losses.lpips_net, side)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             self.networks = Autoencoder(self.config)
+        if self.config.decoder.initial is not None:
+            self.decoder_start = start_from_blocks(self.networks.decoder, self.config.decoder.initial)
         self.discriminator_training = discriminator_training(self.config)
         if view_kinds(self.config):
             self.discriminators = self._discriminators(side)
@@ -89,26 +88,31 @@ class VaeTask:
         """Return the weighted sum of the stage-1 losses of a batch, or part of one, and each of them unweighted."""
         posterior = self.networks.encode(views_of(batch))
         latent = posterior.sample(self._noise(posterior, step, part.first, "posterior"))
-        density = radiance(self.networks, self.networks.decode(latent))
-        rendered = render_rays(
-            density,
-            batch["origins"],
-            batch["directions"],
-            self.config.renderer,
-            generator=part.generator(self.seed, step, "jitter", samples=len(batch["origins"])),
-            depth_hint=batch["hint"] if self.config.renderer.guided_fine else None,
-        )
-        terms = self._terms(rendered, density, batch, posterior, part)
-        weights = self._weights(step)
+        planes = self.networks.decode(latent)
+        jitter = part.generator(self.seed, step, "jitter", samples=len(latent))
+        rendered = self.look(planes, batch["origins"], batch["directions"], jitter, batch["hint"])
+        terms = render_terms(rendered, radiance(self.networks, planes), batch, self.config, part, self.perceptual)
+        terms["kl"] = kl_divergence(posterior.mean, posterior.log_variance)
         lessons: dict[str, Tensor] = {}
         if self.discriminators is not None and step >= self.config.discriminators.start:
-            shown = self._shown(rendered, density, batch, step, part)
+            shown = self._shown(rendered, planes, batch, step, part)
             fooling, lessons = contest(self.discriminators, shown, self.config.discriminators, step)
             terms.update(fooling)
-        total = torch.stack([weights[name] * term for name, term in terms.items() if weights[name] > 0]).sum()
+        total = weighted_sum(terms, loss_weights(self.config.losses, step))
         for lesson in lessons.values():
             total = total + (lesson - lesson.detach())  # without its value: its gradient is the discriminators' alone
         return total, {name: term.detach() for name, term in (terms | lessons).items()}
+
+    def look(
+        self,
+        planes: Float[Tensor, "b 3 c h w"],
+        origins: Float[Tensor, "b r 3"],
+        directions: Float[Tensor, "b r 3"],
+        jitter: torch.Generator,
+        hint: Float[Tensor, "b r"] | None = None,
+    ) -> Rendered:
+        """Return what rays see of feature planes in training; `hint` is the depth of the first surface, if known."""
+        return training_render(self.networks, planes, origins, directions, self.config, jitter=jitter, hint=hint)
 
     def _discriminators(self, side: int) -> ViewDiscriminators:
         own = self.config.discriminators
@@ -116,63 +120,14 @@ class VaeTask:
         check_pictures(frozen, self.config, side)
         return build_discriminators(frozen, self.config, self.seed)
 
-    def _shown(self, rendered: Rendered, field: Field, batch: dict[str, Tensor], step: int, part: Part) -> Shown:
+    def _shown(self, rendered: Rendered, planes: Tensor, batch: dict[str, Tensor], step: int, part: Part) -> Shown:
         """Return what discriminators look at, rendering the novel view that no picture shows where there is one."""
         imagined = None
         if self.config.imagines_views:
             origins, directions = batch["imagined_origins"], batch["imagined_directions"]
             jitter = part.generator(self.seed, step, "imagined jitter", samples=len(origins))
-            imagined = render_rays(field, origins, directions, self.config.renderer, generator=jitter).colour
+            imagined = self.look(planes, origins, directions, jitter).colour
         return shown_pictures(batch["colour"], rendered.colour, imagined, self.config.supervision)
-
-    def _terms(
-        self, rendered: Rendered, field: Field, batch: dict[str, Tensor], posterior: Posterior, part: Part
-    ) -> dict[str, Tensor]:
-        losses = self.config.losses
-        weights = (losses.l1, losses.l2, losses.chroma)
-        terms = {
-            "colour": colour_loss(rendered.colour, batch["colour"], *weights),
-            "alpha": (rendered.alpha - batch["alpha"]).abs().mean(),
-            "depth": self._depth_error(rendered, batch["depth"], part),
-            "kl": kl_divergence(posterior.mean, posterior.log_variance),
-        }
-        if losses.surface > 0:
-            points = batch["origins"] + batch["depth"][..., None] * batch["directions"]
-            solid = ((batch["depth"] > 0) & (batch["alpha"] > 0.99)).float()
-            terms["surface"] = surface_colour_loss(
-                field(points)[1], batch["colour"], solid, *weights, part.denominator("surface")
-            )
-        if self.config.supervision.kind != "rays":
-            terms.update(self._picture_terms(rendered, batch, part))
-        return terms
-
-    def _depth_error(self, rendered: Rendered, truth: Float[Tensor, "b r"], part: Part) -> Tensor:
-        losses = self.config.losses
-        if losses.depth_kind == "absolute":
-            return depth_loss(rendered.depth, truth, rendered.alpha, part.denominator("depth"))
-        return scale_invariant_depth_loss(rendered.depth, truth, rendered.alpha, losses.depth_invariance)
-
-    def _picture_terms(self, rendered: Rendered, batch: dict[str, Tensor], part: Part) -> dict[str, Tensor]:
-        """Return the losses that compare neighbouring pixels, those of them that have a weight."""
-        losses, supervision = self.config.losses, self.config.supervision
-        truth = pictures_of(batch["colour"], supervision)
-        terms: dict[str, Tensor] = {}
-        if losses.smoothness > 0:
-            points = batch["origins"] + rendered.depth[..., None] * batch["directions"]
-            alpha = pictures_of(rendered.alpha[..., None], supervision)[:, 0]
-            terms["smoothness"] = normal_smoothness(
-                pictures_of(points, supervision), alpha, truth, part.denominator("smoothness")
-            )
-        if losses.lpips > 0 and self.perceptual is not None:
-            drawn = pictures_of(rendered.colour, supervision)
-            terms["lpips"] = self.perceptual.to(drawn.device)(drawn, truth).mean()
-        return terms
-
-    def _weights(self, step: int) -> dict[str, float]:
-        losses = self.config.losses
-        kl = kl_weight(step, losses.kl, losses.kl_start, losses.kl_end, losses.kl_initial)
-        named = ("alpha", "depth", "surface", "smoothness", "lpips", "adversarial", "adversarial_novel")
-        return {"colour": 1.0, "kl": kl} | {name: getattr(losses, name) for name in named}
 
     def _noise(self, posterior: Posterior, step: int, first: int, purpose: str) -> Float[Tensor, "b 3 c h w"]:
         count, *shape = posterior.mean.shape
@@ -199,10 +154,12 @@ class VaeTask:
         return psnr_of(torch.stack(errors))
 
 
-def check_losses(config: VaeConfig) -> None:
-    """Raise RecipeError for a network that discriminators cannot look at."""
+def check_networks(config: VaeConfig) -> None:
+    """Raise RecipeError for pretrained networks that discriminators cannot look at, or a decoder cannot start from."""
     if view_kinds(config):
         check_frozen_maps(config.discriminators.backbone)
+    if config.decoder.initial is not None:
+        check_start(config.decoder, config.decoder.initial)
 
 
 def picture_side(config: SupervisionConfig, stored: int) -> int:
@@ -226,13 +183,6 @@ def _lpips(name: str, side: int) -> Lpips:
     return network
 
 
-def pictures_of(values: Float[Tensor, "b r c"], config: SupervisionConfig) -> Float[Tensor, "n c h w"]:
-    """Return the crops or whole views that an object's rays are, views folded into the batch; no sparse rays."""
-    views = config.input_views + config.novel_views
-    side = math.isqrt(values.shape[1] // views)
-    return rearrange(values, "b (v h w) c -> (b v) c h w", v=views, h=side)
-
-
 def shown_pictures(
     truth: Float[Tensor, "b r 3"],
     colour: Float[Tensor, "b r 3"],
@@ -254,12 +204,6 @@ def shown_pictures(
 def views_of(batch: dict[str, Tensor]) -> Views:
     """Return the encoder's input of a batch."""
     return Views(batch["input_colour"], batch["input_depth"], batch["input_cameras"], batch["input_intrinsics"])
-
-
-def radiance(networks: Autoencoder, planes: Float[Tensor, "b 3 c h w"]) -> Field:
-    """Return the radiance field of feature planes, as the networks' recipe defines density."""
-    config = networks.config.field
-    return triplane_field(planes, networks.head, config.density_scale, config.density_shift)
 
 
 def evaluation_views(config: VaeConfig, views: int) -> tuple[list[int], list[int]]:

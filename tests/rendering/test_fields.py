@@ -1,9 +1,12 @@
+import pytest
 import torch
 from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 
 from ln3d.geometry.planes import sample_planes
-from ln3d.rendering.fields import triplane_field
+from ln3d.rendering import fields
+from ln3d.rendering.fields import checkpointed, triplane_field
 
 
 def _head(seed: int = 0) -> nn.Module:
@@ -58,3 +61,23 @@ def test_extreme_features_keep_values_and_gradients_finite() -> None:
     density, colour = triplane_field(planes, _head(), 20.0, 3.0)(points)
     (gradient,) = torch.autograd.grad(density.sum() + colour.sum(), planes)
     assert density.isfinite().all() and colour.isfinite().all() and gradient.isfinite().all()
+
+
+def test_a_checkpointed_field_is_the_same_and_keeps_points_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    planes, points = _planes_and_points()
+    planes.requires_grad_()
+    monkeypatch.setattr(fields, "_PIECE", 16)  # of 50 points: three pieces and a rest
+    kept: list[int] = []
+
+    def outcome(field: fields.Field) -> tuple[torch.Tensor, ...]:
+        kept.append(0)
+        with saved_tensors_hooks(lambda t: (kept.append(kept.pop() + t.numel()), t)[1], lambda t: t):
+            density, colour = field(points)
+        gradients = torch.autograd.grad((density + colour.sum(dim=-1)).square().sum(), (planes, *head.parameters()))
+        return (density, colour, *gradients)
+
+    head = _head()
+    plain = triplane_field(planes, head, 20.0, 3.0)
+    for one, other in zip(outcome(plain), outcome(checkpointed(plain)), strict=True):
+        torch.testing.assert_close(one, other)
+    assert kept[1] <= points.numel() < kept[0] / 5

@@ -67,13 +67,26 @@ IMAGE = ("vae.encoder.kind=image", "vae.encoder.resolution=8", "vae.training.pre
         (),
         IMAGE,
         (*IMAGE, "vae.renderer.guided_fine=0", "vae.losses.surface=0"),
+        (*IMAGE, "vae.renderer.guided_fine=0", "vae.renderer.search=true"),
         ("vae.supervision.kind=crop", "vae.supervision.crop=8"),
         ("vae.training.gradient_checkpointing=true",),
         (*GAN, "vae.losses.adversarial=1"),
         (*GAN, "vae.losses.adversarial_novel=1"),
         (*GAN, "vae.losses.adversarial=1", "vae.losses.adversarial_novel=1", "vae.supervision.novel_views=0"),
+        (*GAN, "vae.losses.adversarial_novel=1", "vae.supervision.novel_views=0", "vae.renderer.search=true"),
     ],
-    ids=["aligned", "image", "coarse to fine", "crop", "checkpointing", "input view", "novel view", "imagined view"],
+    ids=[
+        "aligned",
+        "image",
+        "coarse to fine",
+        "search",
+        "crop",
+        "checkpointing",
+        "input view",
+        "novel view",
+        "imagined view",
+        "imagined, search",
+    ],
 )
 def test_an_object_costs_what_the_training_step_spends_on_it(
     tiny_shards: ShardSet, tiny_recipe: RecipeOf, overrides: tuple[str, ...]

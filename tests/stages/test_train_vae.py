@@ -20,6 +20,7 @@ from ln3d.models.decoder import count_parameters
 from ln3d.report.curves import read_series
 from ln3d.stages import train_vae
 from ln3d.talk import Talk
+from ln3d.training import vae_step
 
 RecipeOf = Callable[..., Recipe]
 QUIET = Talk(0)
@@ -100,6 +101,28 @@ def test_a_training_can_start_from_another_ones_weights(own_run: Workspace, tiny
     assert not other.has("vae")
     with pytest.raises(ArtifactError, match="holds shards, not vae"):
         train_vae.run(still, other, QUIET, init_from=own_run.path("shards"))
+
+
+def test_pretrained_blocks_are_named_in_the_manifest_and_not_asked_for_where_all_weights_are_given(
+    own_run: Workspace, tiny_recipe: RecipeOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(vae_step, "check_start", lambda config, name: None)
+    monkeypatch.setattr(vae_step, "start_from_blocks", lambda decoder, name: started.append(name) or "hash")
+    recipe = tiny_recipe(*SHORT, "vae.decoder.initial=dinov2=FILE")
+    train_vae.run(recipe, own_run, QUIET)
+    details = own_run.open("vae").manifest.details
+    assert details["decoder_start"] == {"name": "dinov2=FILE", "sha256": "hash"}
+    other = Workspace(own_run.root.with_name("other"))
+    shutil.copytree(own_run.path("shards"), other.path("shards"))
+    train_vae.run(recipe, other, QUIET, init_from=own_run.root)
+    assert started == ["dinov2=FILE"]
+    assert "decoder_start" not in other.open("vae").manifest.details
+
+
+def test_a_start_that_does_not_fit_is_refused_before_anything_is_done(tmp_path: Path, tiny_recipe: RecipeOf) -> None:
+    with pytest.raises(RecipeError, match="it has a width of 384, not 16; 6 heads, not 2"):
+        train_vae.run(tiny_recipe("vae.decoder.initial=dinov2"), Workspace(tmp_path), QUIET, dry_run=True)
 
 
 def test_unknown_sub_networks_are_named_before_anything_is_done(tmp_path: Path, tiny_recipe: RecipeOf) -> None:

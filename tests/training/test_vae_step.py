@@ -15,11 +15,12 @@ from ln3d.data.shards import ShardSet
 from ln3d.errors import RecipeError
 from ln3d.losses.kl import kl_weight
 from ln3d.models.discriminator import Shown
+from ln3d.rendering.volume import render_rays
 from ln3d.training import vae_step
 from ln3d.training.parts import Part
 from ln3d.training.vae_step import (
     VaeTask,
-    check_losses,
+    check_networks,
     encode_object,
     evaluation_views,
     pictures_of,
@@ -81,6 +82,19 @@ def test_networks_come_from_the_seed_alone(tiny_shards: ShardSet, tiny_recipe: R
     weights = [list(task.networks.parameters()) for task in (one, other, third)]
     assert all(torch.equal(a, b) for a, b in zip(weights[0], weights[1], strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(weights[0], weights[2], strict=True))
+
+
+def test_the_decoder_starts_from_the_blocks_that_the_recipe_names(
+    tiny_shards: ShardSet, tiny_recipe: RecipeOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(vae_step, "check_start", lambda config, name: asked.append((config.width, name)))
+    monkeypatch.setattr(vae_step, "start_from_blocks", lambda decoder, name: asked.append((decoder, name)) or "hash")
+    plain = _task(tiny_shards, tiny_recipe())
+    assert asked == [] and plain.decoder_start is None
+    task = _task(tiny_shards, tiny_recipe("vae.decoder.initial=dinov2=FILE"))
+    assert asked == [(16, "dinov2=FILE"), (task.networks.decoder, "dinov2=FILE")]
+    assert task.decoder_start == "hash"
 
 
 def test_the_loss_is_a_pure_function_of_batch_and_step(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
@@ -152,6 +166,26 @@ def test_the_kind_of_depth_error_is_a_choice(tiny_shards: ShardSet, tiny_recipe:
     assert {name: v for name, v in kept.items() if name != "depth"} == {
         name: v for name, v in absolute.items() if name != "depth"
     }
+
+
+UNGUIDED, SEARCH = "vae.renderer.guided_fine=0", "vae.renderer.search=true"
+
+
+def test_a_search_says_where_fine_samples_go_and_learns_nothing(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
+    task = _task(tiny_shards, tiny_recipe(UNGUIDED, SEARCH))
+    torch.manual_seed(0)
+    planes = torch.randn(2, 3, 4, 8, 8, requires_grad=True)
+    batch = task.batch(0, 0, range(2))
+    rays = batch["origins"], batch["directions"]
+    seen = task.look(planes, *rays, torch.Generator().manual_seed(1), batch["hint"])
+    field = vae_step.radiance(task.networks, planes)
+    twin = render_rays(field, *rays, task.config.renderer, generator=torch.Generator().manual_seed(1), search=field)
+    torch.testing.assert_close(seen, twin, atol=1e-5, rtol=1e-5)
+    both = [torch.autograd.grad(each.colour.sum(), planes)[0] for each in (seen, twin)]
+    torch.testing.assert_close(*both, atol=1e-4, rtol=1e-4)
+    # Another way to place samples is another loss, but only where no depth places them.
+    assert _losses(tiny_shards, tiny_recipe(UNGUIDED))[0] != _losses(tiny_shards, tiny_recipe(UNGUIDED, SEARCH))[0]
+    assert _losses(tiny_shards, tiny_recipe())[0] == _losses(tiny_shards, tiny_recipe(SEARCH))[0]
 
 
 CROPS = ("vae.supervision.kind=crop", "vae.supervision.crop=8")
@@ -383,11 +417,11 @@ def test_a_vision_transformer_looks_under_bf16_with_the_penalty(tiny_shards: Sha
 
 
 def test_networks_that_discriminators_cannot_look_at_are_refused_at_once(tiny_recipe: RecipeOf) -> None:
-    check_losses(tiny_recipe(*CROPS, "vae.losses.adversarial=1").vae)
+    check_networks(tiny_recipe(*CROPS, "vae.losses.adversarial=1").vae)
     for weight in ("vae.losses.adversarial=1", "vae.losses.adversarial_novel=1"):
         with pytest.raises(RecipeError, match="discriminators cannot look at 'resnet'"):
-            check_losses(tiny_recipe(*CROPS, weight, "vae.discriminators.backbone=resnet").vae)
-    check_losses(tiny_recipe(*CROPS, "vae.discriminators.backbone=resnet").vae)
+            check_networks(tiny_recipe(*CROPS, weight, "vae.discriminators.backbone=resnet").vae)
+    check_networks(tiny_recipe(*CROPS, "vae.discriminators.backbone=resnet").vae)
 
 
 def test_discriminators_need_input_views_to_compare_with(tiny_recipe: RecipeOf) -> None:
