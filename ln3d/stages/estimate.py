@@ -165,6 +165,8 @@ def _outputs(networks: Autoencoder, discriminators: ViewDiscriminators | None, r
         torch.empty(1, count, 3, 3),
     )
     posterior = Posterior.from_parameters(_encoded(networks, views), config.latent.initial_log_variance)
+    if config.supervision.kind == "latents":  # the encoder alone
+        return posterior.mean.sum() + posterior.log_variance.sum()
     latent = posterior.sample(torch.empty_like(posterior.mean))
     planes = networks.decode(latent)
     origins, hint = torch.empty(1, rays_per_object(recipe), 3), torch.empty(1, rays_per_object(recipe))
