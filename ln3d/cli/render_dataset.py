@@ -19,6 +19,10 @@ def render_dataset(
     workers: Annotated[
         int | None, typer.Option("--workers", metavar="N", min=1, help="Processes.  [default: one per core]")
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option("--ray", metavar="ADDRESS", help="Draw on this Ray cluster: auto, HOST:PORT, or local."),
+    ] = None,
     limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Render only N objects.")] = None,
     only: options.Only = None,
     part: Annotated[
@@ -46,6 +50,7 @@ def render_dataset(
         talk_of(quiet, verbose),
         meshes=meshes,
         workers=workers,
+        ray=ray,
         limit=limit,
         only=only or (),
         part=parse_part(part) if part is not None else WHOLE,

@@ -86,9 +86,10 @@ class GuardedPool:
         self._workers = []
 
     def run(self, tasks: Iterable[Any]) -> Iterator[Outcome]:
-        """Yield the outcome of every task, in the order in which they end."""
+        """Yield the outcome of every task, in the order in which they end. The processes stay for the next call."""
         self._waiting = deque((task, 0) for task in tasks)
-        self._workers = [self._start() for _ in range(min(self._count, len(self._waiting)))]
+        wanted = min(self._count, len(self._waiting))
+        self._workers += [self._start() for _ in range(wanted - len(self._workers))]
         while self._waiting or any(worker.task is not None for worker in self._workers):
             self._hand_out()
             outcomes = self._listen()

@@ -5,7 +5,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +21,16 @@ from ln3d.data.backends.choice import check_renderer
 from ln3d.data.collections.catalogue import is_rendered, list_objects
 from ln3d.data.collections.entries import CatalogueEntry
 from ln3d.data.contents import folder_digest
-from ln3d.data.drawing import DrawingOrder, ObjectTask, draw_object
+from ln3d.data.drawing import DrawingOrder, ObjectTask
+from ln3d.data.engines import Engine, engine
 from ln3d.data.members import decode, depth_scale
 from ln3d.data.renders.frames import places_of
 from ln3d.data.splits import assign_splits, with_held_out
 from ln3d.data.subsets import selected, thinned
 from ln3d.data.unfinished import WHOLE, Part, UnfinishedShards
-from ln3d.data.workers import GuardedPool
 from ln3d.errors import ArtifactError, MeshError
 from ln3d.geometry.cameras import camera_set
 from ln3d.report.sheets import contact_sheet
-from ln3d.runtime import available_cores
 from ln3d.stages.freshness import up_to_date
 from ln3d.talk import Talk
 
@@ -56,6 +54,7 @@ def run(
     *,
     meshes: Path | None = None,
     workers: int | None = None,
+    ray: str | None = None,
     limit: int | None = None,
     only: Sequence[str] = (),
     part: Part = WHOLE,
@@ -63,23 +62,25 @@ def run(
 ) -> dict[str, Any]:
     """Draw every object of the recipe's collections and publish `shards`; return what was published.
 
-    `meshes` is a folder that replaces the collections, `workers` the number of processes (default: the cores),
-    `only` ids of objects or patterns of them, `limit` keeps that many objects, of every category its share. A killed
-    run is taken up where it stopped. A `part` draws its shards alone; the one that finds all shards drawn publishes
-    them, the others return what they drew. With `dry_run` nothing is written and the plan is returned. An object that
-    cannot be drawn is recorded with its reason; MeshError if that is all of them. Raises ArtifactError and RecipeError;
-    the latter, before anything is drawn, also where the recipe's renderer cannot work on this machine.
+    `meshes` is a folder that replaces the collections, `workers` the number of processes (default: the cores), `ray`
+    the address of a Ray cluster (`auto`, `local`, host:port) that draws instead of this machine, `only` ids of objects
+    or patterns of them, `limit` keeps that many objects, of every category its share. A killed run is taken up where it
+    stopped. A `part` draws its shards alone; the one that finds all shards drawn publishes them, the others return what
+    they drew. With `dry_run` nothing is written and the plan is returned. An object that cannot be drawn is recorded
+    with its reason; MeshError if that is all of them. Raises ArtifactError and RecipeError; the latter, before anything
+    is drawn, also where the recipe's renderer cannot work on this machine; LN3DError where the cluster fails.
     """
     entries = _entries(recipe, meshes, only, limit, talk)
     order = _order(recipe, entries)
     if dry_run:
         return _plan(recipe, workspace, entries, part)
     mark = _mark(recipe, entries)
+    drawing = engine(order, workers, ray, talk)
     if part != WHOLE:
         with workspace.lock(_lock_name(part)):
             _check_alone(workspace, part)
             if not workspace.has("shards"):
-                unfinished = _draw(recipe, workspace, entries, order, mark, part, workers, talk)
+                unfinished = _draw(recipe, workspace, entries, drawing, mark, part, talk)
                 if unfinished.unsealed() and not workspace.has("shards"):
                     return _part_summary(unfinished, talk)
     with _publishing(workspace, part):
@@ -88,7 +89,7 @@ def run(
             shutil.rmtree(workspace.partial("shards"), ignore_errors=True)
             talk.say(f"{done.path} is up to date")
             return _summary(done)
-        unfinished = _draw(recipe, workspace, entries, order, mark, WHOLE, workers, talk)
+        unfinished = _draw(recipe, workspace, entries, drawing, mark, WHOLE, talk)
         artifact = _publish(recipe, workspace, entries, unfinished, order, mark)
     talk.say(f"published {artifact.path}")
     return _summary(artifact)
@@ -197,15 +198,14 @@ def _draw(
     recipe: Recipe,
     workspace: Workspace,
     entries: list[CatalogueEntry],
-    order: DrawingOrder,
+    drawing: Engine,
     mark: str,
     part: Part,
-    workers: int | None,
     talk: Talk,
 ) -> UnfinishedShards:
     """Draw what the part lacks still; return the work in progress, all shards of the part whole."""
     if not all(map(is_rendered, entries)):
-        check_renderer(order.renderer)
+        check_renderer(recipe.dataset.renderer)
     per_shard = recipe.dataset.objects_per_shard
     unfinished = UnfinishedShards(workspace.partial("shards"), mark, len(entries), per_shard, part)
     splits = assign_splits(entries, recipe.dataset.split)
@@ -214,14 +214,9 @@ def _draw(
     done = whole - len(tasks)
     if done and tasks:
         talk.say(f"{done} of {whole} objects were drawn before")
-    limits = recipe.dataset.limits
-    with (
-        talk.progress(_STAGE if part == WHOLE else f"{_STAGE} {part}", whole, done) as progress,
-        GuardedPool(
-            partial(draw_object, order), workers or available_cores(), limits.seconds, limits.memory_bytes
-        ) as pool,
-    ):
-        for outcome in pool.run(tasks):
+    title = _STAGE if part == WHOLE else f"{_STAGE} {part}"
+    with talk.progress(title, whole, done) as progress, drawing:
+        for outcome in drawing.run(tasks):
             task: ObjectTask = outcome.task
             if outcome.result is None:
                 talk.detail(f"rejected {task.entry.source_id}: {outcome.reason}")

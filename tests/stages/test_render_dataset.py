@@ -14,6 +14,7 @@ from PIL import Image
 from ln3d.artifacts.workspace import Workspace
 from ln3d.config.recipe import Recipe
 from ln3d.config.render import CameraConfig, CollectionConfig, DatasetConfig, LimitsConfig, SplitConfig
+from ln3d.data import engines
 from ln3d.data.collections.catalogue import list_objects
 from ln3d.data.shards import ShardSet
 from ln3d.data.unfinished import WHOLE, Part
@@ -141,7 +142,7 @@ class Inline:
 
 @pytest.fixture
 def inline(monkeypatch):
-    monkeypatch.setattr(render_dataset, "GuardedPool", Inline)
+    monkeypatch.setattr(engines, "GuardedPool", Inline)
 
 
 @pytest.mark.parametrize("order", [(2, 1), (3, 1, 2), (1, 5, 2, 4, 3)])

@@ -4,6 +4,7 @@ import hashlib
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 Arguments = dict[str, str | list[str]]
 
@@ -50,6 +51,16 @@ def unreadable(source_id: str, reason: str) -> CatalogueEntry:
         author="unknown",
         load=(UNREADABLE, {"reason": reason}),
     )
+
+
+def source_path(entry: CatalogueEntry) -> Path | None:
+    """Return the file or folder that an object is read from, as far as its entry tells; None where it needs none."""
+    arguments = entry.load[1]
+    if "archive" in arguments:
+        return Path(str(arguments["archive"]))
+    if "root" in arguments:
+        return Path(str(arguments["root"]), str(arguments.get("path", "")))
+    return None
 
 
 def tidied(entry: CatalogueEntry) -> CatalogueEntry:

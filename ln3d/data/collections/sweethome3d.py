@@ -139,7 +139,7 @@ def _entry(archive: Path, number: int, fields: dict[str, str]) -> CatalogueEntry
         ),
         licence=_LICENCES.get(archive.stem, "CC-BY-3.0"),
         author=fields.get("creator", archive.stem),
-        load=("sweethome3d", {"archive": str(archive), "model": model, "rotation": rotation}),
+        load=("sweethome3d", {"archive": str(archive.absolute()), "model": model, "rotation": rotation}),
     )
 
 

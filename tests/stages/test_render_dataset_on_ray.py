@@ -1,0 +1,152 @@
+"""`render-dataset` on a Ray cluster of two nodes on this machine, whatever happens to them: the same bytes."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ln3d.artifacts.workspace import Workspace
+from ln3d.config.recipe import Recipe
+from ln3d.config.render import CameraConfig, CollectionConfig, DatasetConfig, SplitConfig
+from ln3d.data.cluster import RayPool
+from ln3d.data.unfinished import UnfinishedShards
+from ln3d.stages import render_dataset
+from ln3d.talk import Talk
+
+ray = pytest.importorskip("ray")
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.xdist_group("ray")]
+
+OBJECTS = 10
+RECIPE = Recipe(
+    name="tiny",
+    dataset=DatasetConfig(
+        collections=(CollectionConfig(kind="parametric", limit=OBJECTS),),
+        cameras=CameraConfig(views=3),
+        resolution=16,
+        objects_per_shard=4,
+        split=SplitConfig(validation=0.2, test=0.2),
+    ),
+)
+NODE = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False, "node_ip_address": "127.0.0.1"}
+PATIENCE = {  # for a machine that is busy with other things
+    "RAY_agent_register_timeout_ms": "900000",
+    "RAY_raylet_start_wait_time_s": "900",
+    "RAY_worker_register_timeout_seconds": "900",
+}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Return a workspace with what one process of this machine draws."""
+    workspace = Workspace(tmp_path_factory.mktemp("whole"))
+    render_dataset.run(RECIPE, workspace, Talk(0), workers=1)
+    return workspace
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Return a cluster of two nodes with a core each; this process is a driver on the first."""
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**PATIENCE, "RAY_USAGE_STATS_ENABLED": "0"}.items():
+            patch.setenv(name, value)
+        nodes = Cluster(initialize_head=True, head_node_args=NODE)
+        nodes.add_node(**NODE)
+        yield nodes
+        ray.shutdown()
+        nodes.shutdown()
+
+
+@pytest.fixture
+def pools(monkeypatch: pytest.MonkeyPatch) -> list[RayPool]:
+    """Return the pools that are made. They hand out nothing before both nodes are ready, so that both have work."""
+    made: list[RayPool] = []
+    prepare, occupy = RayPool.__init__, RayPool._occupy
+    early: list[Any] = []
+
+    def remembered(self: RayPool, *arguments: Any) -> None:
+        prepare(self, *arguments)
+        made.append(self)
+
+    def together(self: RayPool, place: Any) -> None:
+        if len(early) < 2:
+            early.append(place)
+            for waiting in early if len(early) == 2 else []:
+                occupy(self, waiting)
+        else:
+            occupy(self, place)
+
+    monkeypatch.setattr(RayPool, "__init__", remembered)
+    monkeypatch.setattr(RayPool, "_occupy", together)
+    return made
+
+
+def drawn_on(cluster: Any, workspace: Workspace) -> dict[str, Any]:
+    return render_dataset.run(RECIPE, workspace, Talk(0), workers=2, ray=cluster.address)
+
+
+def at_object(monkeypatch: pytest.MonkeyPatch, count: int, happening: Any) -> None:
+    """Let something happen when so many objects have been kept."""
+    keep, kept = UnfinishedShards.keep, []
+
+    def counted(self: UnfinishedShards, key: str, run: bytes) -> None:
+        keep(self, key, run)
+        kept.append(key)
+        if len(kept) == count:
+            happening()
+
+    monkeypatch.setattr(UnfinishedShards, "keep", counted)
+
+
+def check_same(workspace: Workspace, whole: Workspace) -> None:
+    assert workspace.open("shards").id == whole.open("shards").id
+    for path in whole.path("shards").iterdir():
+        if path.name != "manifest.json":
+            assert (workspace.path("shards") / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_two_nodes_draw_what_one_process_draws(
+    cluster: Any, whole: Workspace, pools: list[RayPool], tmp_path: Path
+) -> None:
+    result = drawn_on(cluster, Workspace(tmp_path))
+    assert (result["objects"], result["rejected"]) == (OBJECTS, 0)
+    check_same(Workspace(tmp_path), whole)
+    (pool,) = pools
+    assert len(pool.drawn) == 2 and sum(pool.drawn.values()) == OBJECTS
+
+
+def test_what_is_interrupted_is_taken_up_and_a_killed_actor_is_replaced(
+    cluster: Any, whole: Workspace, pools: list[RayPool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        at_object(patch, 3, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            drawn_on(cluster, Workspace(tmp_path))
+    lost: list[Any] = []
+
+    def killed() -> None:
+        lost.extend(place.seat for place in pools[-1]._busy.values() if place.task is not None)
+        ray.kill(lost[0])
+
+    at_object(monkeypatch, 2, killed)
+    drawn_on(cluster, Workspace(tmp_path))
+    assert lost and sum(pools[-1].drawn.values()) == OBJECTS - 3
+    check_same(Workspace(tmp_path), whole)
+
+
+def test_a_node_that_goes_down_is_done_without(
+    cluster: Any, whole: Workspace, pools: list[RayPool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (second,) = cluster.worker_nodes
+    at_object(monkeypatch, 3, lambda: cluster.remove_node(second, allow_graceful=False))
+    drawn_on(cluster, Workspace(tmp_path))
+    check_same(Workspace(tmp_path), whole)
+    drawn: Counter[str] = pools[0].drawn
+    assert sum(drawn.values()) == OBJECTS and second.node_id in drawn and drawn[second.node_id] < OBJECTS - 3
+    assert not cluster.worker_nodes
