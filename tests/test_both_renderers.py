@@ -19,7 +19,7 @@ CENTRE, RADIUS = np.array([0.25, -0.1, 0.2]), 0.5
 LOW, HIGH = np.array([-0.6, -0.25, -0.1]), np.array([0.3, 0.5, 0.6])
 COLOUR = (0.2, 0.4, 0.6)
 DENSITY = 2000.0  # opaque within a thousandth
-SAMPLES = RendererConfig(coarse=96, fine=128)
+SAMPLES = RendererConfig(coarse=192, fine=64)
 
 
 def ball(points: Tensor) -> Tensor:
