@@ -1,32 +1,24 @@
-"""Reading other people's weight files as what they are: data.
+"""Other people's files of weights, read as what they are: data (`plain_pickles`)."""
 
-Pickles are programs. This reader runs none: it walks the instructions that `pickletools` lists, knows only those that
-make dictionaries, tuples, numbers, text and NumPy arrays, looks nothing up by name, and refuses all else.
-"""
-
-import pickletools
+import io
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ln3d.backbones.plain_pickles import Name, read_plain_pickle
+from ln3d.backbones.torch_files import read_torch_file
 from ln3d.errors import WeightsError
 
 _ARRAY = ("numpy.core.multiarray _reconstruct", "numpy._core.multiarray _reconstruct")
 _DTYPE, _NDARRAY = "numpy dtype", "numpy ndarray"
-_PUSHED = (
-    *("BININT", "BININT1", "BININT2", "BINUNICODE", "SHORT_BINUNICODE"),
-    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BINFLOAT"),
-)
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-
-
-@dataclass(frozen=True)
-class _Name:
-    """A global that the pickle names; it stays a name."""
-
-    text: str
+_BLOCKS = (1, 2, 2, 3, 3, 4, 1)  # of every stage (Tan and Le 2019, table 1)
+_OUTSIDE = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+_SEPARABLE = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+_INVERTED = {
+    **{"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw"},
+    **{"_bn1": "bn2", "_project_conv": "conv_pwl", "_bn2": "bn3"},
+}
 
 
 @dataclass
@@ -41,33 +33,51 @@ class _Unfilled:
     """An array whose shape and bytes come in a later instruction."""
 
 
-class _Mark:
-    """Where a group of values begins."""
+class _Arrays:
+    """NumPy's way of pickling arrays; a `Dialect`."""
+
+    names = (*_ARRAY, _DTYPE, _NDARRAY)
+
+    def called(self, name: str, arguments: tuple[Any, ...]) -> _Unfilled | _Type:
+        if name in _ARRAY:
+            return _Unfilled()
+        if name == _DTYPE:
+            return _Type(arguments[0])
+        raise WeightsError(f"a pickle that calls {name.replace(' ', '.')} is not read")
+
+    def built(self, begun: Any, state: Any) -> Any:
+        if isinstance(begun, _Type):
+            begun.order = state[1]
+            return begun
+        if not isinstance(begun, _Unfilled):
+            raise WeightsError("a pickle that sets the state of something else than an array is not read")
+        _, shape, kind, by_columns, data = state
+        if (kind.order, kind.code) != ("<", "f4"):
+            raise WeightsError(f"an array of type {kind.order}{kind.code} is not read, only float32")
+        return np.frombuffer(data, "<f4").reshape(shape, order="F" if by_columns else "C")
+
+    def referred(self, key: Any) -> Any:
+        raise WeightsError("a pickle that refers to something outside is not read")
 
 
 def read_numpy_pickle(data: bytes) -> Any:
-    """Return what a pickle (protocol 3) of nested dictionaries and tuples of float32 arrays holds.
+    """Return what a pickle (protocol 3) of nested dictionaries, lists and tuples of float32 arrays holds.
 
     Raises WeightsError for any other instruction, global or type, and for a file that ends too soon.
     """
-    stack: list[Any] = []
-    memo: dict[int, Any] = {}
-    try:
-        for instruction, argument, _ in pickletools.genops(data):
-            _step(instruction.name, argument, stack, memo)
-        whole = len(stack) == 1 and not _has_unfilled(stack[0])
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError, RecursionError) as problem:
-        raise WeightsError(f"a pickle of arrays is damaged: {problem}") from None
-    if not whole:
+    found = read_plain_pickle(io.BytesIO(data), _Arrays())
+    if _has_unfilled(found):
         raise WeightsError("a pickle of arrays is damaged: it ends too soon")
-    return stack[0]
+    return found
 
 
-def lpips_tensors(tree: Any) -> dict[str, np.ndarray]:
-    """Return LPIPS' weights from the nested dictionaries of a Flax model: `conv.N.weight`, `.bias` and `head.N`.
+def lpips_tensors(data: bytes) -> dict[str, np.ndarray]:
+    """Return LPIPS' weights from the pickle of a Flax model: `conv.N.weight`, `.bias` and `head.N`.
 
-    Kernels go from (h, w, in, out) to torch's (out, in, h, w); heads become (in,).
+    Kernels go from (h, w, in, out) to torch's (out, in, h, w); heads become (in,). Raises WeightsError where it is
+    another file.
     """
+    tree = read_numpy_pickle(data)
     try:
         (trunk,) = (value for name, value in tree.items() if not name.startswith("NetLinLayer_"))
         tensors = {}
@@ -82,80 +92,37 @@ def lpips_tensors(tree: Any) -> dict[str, np.ndarray]:
     return tensors
 
 
-def _step(name: str, argument: Any, stack: list[Any], memo: dict[int, Any]) -> None:
-    if name in ("PROTO", "STOP"):
-        pass
-    elif name in _PUSHED:
-        stack.append(argument)
-    elif name in _CONSTANTS:
-        stack.append(_CONSTANTS[name])
-    elif name == "MARK":
-        stack.append(_Mark())
-    elif name == "EMPTY_DICT":
-        stack.append({})
-    elif name == "GLOBAL":
-        stack.append(_allowed(argument))
-    elif name in ("BINPUT", "LONG_BINPUT"):
-        memo[argument] = stack[-1]
-    elif name in ("BINGET", "LONG_BINGET"):
-        stack.append(memo[argument])
-    elif name in _TUPLES:
-        count = _TUPLES[name]
-        stack[len(stack) - count :] = [tuple(stack[len(stack) - count :])]
-    elif name == "TUPLE":
-        stack.append(tuple(_since_mark(stack)))
-    elif name == "SETITEM":
-        value, key = stack.pop(), stack.pop()
-        stack[-1][key] = value
-    elif name == "SETITEMS":
-        flat = _since_mark(stack)
-        stack[-1].update(zip(flat[::2], flat[1::2], strict=True))
-    elif name == "REDUCE":
-        arguments, function = stack.pop(), stack.pop()
-        stack.append(_begun(function, arguments))
-    elif name == "BUILD":
-        state, begun = stack.pop(), stack.pop()
-        stack.append(_built(begun, state))
-    else:
-        raise WeightsError(f"a pickle with the instruction {name} is not read: it is no plain file of arrays")
+def efficientnet_tensors(data: bytes) -> dict[str, np.ndarray]:
+    """Return the tensors of the package's file under timm's names. Raises WeightsError where it is another file."""
+    tensors = read_torch_file(data)
+    try:
+        return {_renamed(name): value for name, value in tensors.items()}
+    except (KeyError, ValueError, IndexError, AttributeError) as problem:
+        raise WeightsError(f"the weights are not laid out as those of EfficientNet-Lite0: {problem!r}") from None
 
 
-def _allowed(text: str) -> _Name:
-    if text not in (*_ARRAY, _DTYPE, _NDARRAY):
-        raise WeightsError(f"a pickle that names {text.replace(' ', '.')} is not read: it is no plain file of arrays")
-    return _Name(text)
+def _renamed(name: str) -> str:
+    """Return timm's name of a tensor that lukemelas' EfficientNet-PyTorch calls `name`."""
+    layer, _, rest = name.partition(".")
+    if layer != "_blocks":
+        return f"{_OUTSIDE[layer]}.{rest}"
+    number, layer, rest = rest.split(".")
+    stage, place = _stage(int(number))
+    return f"blocks.{stage}.{place}.{(_INVERTED if stage else _SEPARABLE)[layer]}.{rest}"
 
 
-def _since_mark(stack: list[Any]) -> list[Any]:
-    start = max(i for i, value in enumerate(stack) if isinstance(value, _Mark))
-    values = stack[start + 1 :]
-    del stack[start:]
-    return values
-
-
-def _begun(function: _Name, arguments: tuple[Any, ...]) -> _Unfilled | _Type:
-    if function.text in _ARRAY:
-        return _Unfilled()
-    if function.text == _DTYPE:
-        return _Type(arguments[0])
-    raise WeightsError(f"a pickle that calls {function.text.replace(' ', '.')} is not read")
-
-
-def _built(begun: Any, state: tuple[Any, ...]) -> Any:
-    if isinstance(begun, _Type):
-        begun.order = state[1]
-        return begun
-    if not isinstance(begun, _Unfilled):
-        raise WeightsError("a pickle that sets the state of something else than an array is not read")
-    _, shape, kind, by_columns, data = state
-    if (kind.order, kind.code) != ("<", "f4"):
-        raise WeightsError(f"an array of type {kind.order}{kind.code} is not read, only float32")
-    return np.frombuffer(data, "<f4").reshape(shape, order="F" if by_columns else "C")
+def _stage(number: int) -> tuple[int, int]:
+    """Return the stage of a block, and its place there."""
+    for stage, size in enumerate(_BLOCKS):
+        if number < size:
+            return stage, number
+        number -= size
+    raise IndexError(number)
 
 
 def _has_unfilled(value: Any) -> bool:
     if isinstance(value, dict):
         return any(_has_unfilled(inner) for inner in value.values())
-    if isinstance(value, tuple):
+    if isinstance(value, (tuple, list)):
         return any(_has_unfilled(inner) for inner in value)
-    return isinstance(value, (_Unfilled, _Mark, _Name, _Type))
+    return isinstance(value, (_Unfilled, Name, _Type))

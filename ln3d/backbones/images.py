@@ -6,11 +6,12 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from ln3d.backbones import efficientnet
 from ln3d.backbones.embeddings import DINOV2, dinov2_embedding, open_clip_embedding
 from ln3d.backbones.inception import Inception
 from ln3d.errors import RecipeError
 
-_NAMES = "inception, clip:MODEL, dinov2, dinov2:MODEL; the last three also with =FILE"
+_NAMES = "inception, efficientnet-lite0, clip:MODEL, dinov2, dinov2:MODEL; those of CLIP and DINOv2 also with =FILE"
 
 
 class ImageBackbone(Protocol):
@@ -38,9 +39,10 @@ class ImageBackbone(Protocol):
 
 
 def load_backbone(name: str, device: str = "cpu") -> ImageBackbone:
-    """Return the backbone called `name`: `inception`, `clip:MODEL[=FILE]` or `dinov2[:MODEL][=FILE]`.
+    """Return the backbone called `name`.
 
-    FILE is a safetensors file of one's own; without it the weights are looked for in the cache.
+    Names are `inception`, `efficientnet-lite0`, `clip:MODEL[=FILE]` and `dinov2[:MODEL][=FILE]`. FILE is a
+    safetensors file of one's own; without it the weights are looked for in the cache.
 
     Raises:
         RecipeError: no backbone is called so.
@@ -51,6 +53,8 @@ def load_backbone(name: str, device: str = "cpu") -> ImageBackbone:
     path = Path(file).expanduser() if file else None
     if name == "inception":
         return Inception(device)
+    if name == efficientnet.NAME:
+        return efficientnet.efficientnet_lite0(device)
     if kind == "clip" and model:
         return open_clip_embedding(model, path, device)
     if kind == "dinov2":

@@ -73,6 +73,11 @@ class WeightFile:
 INCEPTION = WeightFile(
     "inception-2015-12-05.pt", "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34", "inception"
 )
+EFFICIENTNET_LITE0 = WeightFile(
+    "efficientnet-lite0.safetensors",
+    "8235f02549a4b9765dd33a8e72185185e2c48685f8d687178454057f0e76e1ec",
+    "efficientnet-lite0",
+)
 LPIPS = {
     name: WeightFile(f"lpips-{name}.safetensors", sha256, "lpips")
     for name, sha256 in {

@@ -14,7 +14,8 @@ def fetch(
         list[str],
         typer.Argument(
             metavar="NAME...",
-            help="Weights: inception, lpips. Meshes: sweethome3d, torcs, flightgear, 0ad, trigger-rally, kicad.",
+            help="Weights: inception, efficientnet-lite0, lpips. "
+            "Meshes: sweethome3d, torcs, flightgear, 0ad, trigger-rally, kicad.",
         ),
     ],
     dry_run: options.DryRun = False,

