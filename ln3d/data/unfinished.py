@@ -48,6 +48,11 @@ def parse_part(text: str) -> Part:
     return part
 
 
+def all_sealed(folder: Path, count: int, per_shard: int) -> bool:
+    """Return whether the shards of all parts are whole in a folder of work in progress, which is not touched."""
+    return all((folder / "result" / index_name(number)).is_file() for number in range(-(-count // per_shard)))
+
+
 class UnfinishedShards:
     """`<workspace>/shards.partial`: finished objects, finished shards, rejections.
 

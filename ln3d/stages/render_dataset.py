@@ -1,10 +1,9 @@
 """`render-dataset`: meshes in, multi-view shards out."""
 
 import shutil
-import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +26,17 @@ from ln3d.data.members import decode, depth_scale
 from ln3d.data.renders.frames import places_of
 from ln3d.data.splits import assign_splits, with_held_out
 from ln3d.data.subsets import selected, thinned
-from ln3d.data.unfinished import WHOLE, Part, UnfinishedShards
-from ln3d.errors import ArtifactError, MeshError
+from ln3d.data.unfinished import WHOLE, Part, UnfinishedShards, all_sealed
+from ln3d.errors import MeshError
 from ln3d.geometry.cameras import camera_set
 from ln3d.report.sheets import contact_sheet
 from ln3d.stages.freshness import up_to_date
+from ln3d.stages.part_locks import STAGE, drawing_alone, publishing
 from ln3d.talk import Talk
 
 _DRAWING_VERSION = 1  # raise it when the same meshes give other pictures
 _BYTES_PER_VIEW, _BYTES_PER_PIXEL = 1800, 0.7  # of the three pictures of a view and their tar headers, measured
 _SHEET_OBJECTS, _SHEET_VIEWS = 12, 4
-_STAGE = "render-dataset"
-_PATIENCE_S, _PUBLISHING_S = 1.0, 3600.0
 _FIRST_KEYS = frozenset(
     "cameras.layout cameras.views cameras.radius cameras.field_of_view cameras.elevation resolution supersampling "
     "lighting objects_per_shard limits.seconds limits.faces limits.texture_pixels limits.file_bytes "
@@ -77,13 +75,13 @@ def run(
     mark = _mark(recipe, entries)
     drawing = engine(order, workers, ray, talk)
     if part != WHOLE:
-        with workspace.lock(_lock_name(part)):
-            _check_alone(workspace, part)
-            if not workspace.has("shards"):
+        all_drawn = partial(_all_drawn, workspace, entries, recipe.dataset.objects_per_shard)
+        with drawing_alone(workspace, part, all_drawn):
+            if not all_drawn():
                 unfinished = _draw(recipe, workspace, entries, drawing, mark, part, talk)
                 if unfinished.unsealed() and not workspace.has("shards"):
                     return _part_summary(unfinished, talk)
-    with _publishing(workspace, part):
+    with publishing(workspace, part):
         done = up_to_date(workspace, "shards", mark)
         if done is not None:
             shutil.rmtree(workspace.partial("shards"), ignore_errors=True)
@@ -108,36 +106,9 @@ def _entries(
     return entries
 
 
-def _lock_name(part: Part) -> str:
-    return _STAGE if part == WHOLE else f"{_STAGE}.{part.index}-of-{part.count}"
-
-
-def _check_alone(workspace: Workspace, part: Part) -> None:
-    """Raise ArtifactError where a process is at work that draws some of the same shards. One's own lock is held."""
-    for path in sorted((workspace.root / ".locks").glob(f"{_STAGE}*")):
-        another = path.name != _lock_name(part) and path.suffix != ".pid"
-        shares = part == WHOLE or not path.name.endswith(f"-of-{part.count}")
-        if another and shares:
-            with workspace.lock(path.name):
-                pass
-
-
-@contextmanager
-def _publishing(workspace: Workspace, part: Part) -> Iterator[None]:
-    """Hold the lock of the whole rendering. A part waits its turn, as several may end at once."""
-    deadline = time.monotonic() + (_PUBLISHING_S if part != WHOLE else 0)
-    with ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(workspace.lock(_STAGE))
-                break
-            except ArtifactError:
-                if time.monotonic() >= deadline:
-                    raise
-                time.sleep(_PATIENCE_S)
-        if part == WHOLE:
-            _check_alone(workspace, WHOLE)
-        yield
+def _all_drawn(workspace: Workspace, entries: list[CatalogueEntry], per_shard: int) -> bool:
+    """Return whether nothing is left to draw: all shards are whole, or published (in this order, as one follows)."""
+    return all_sealed(workspace.partial("shards"), len(entries), per_shard) or workspace.has("shards")
 
 
 def _order(recipe: Recipe, entries: list[CatalogueEntry]) -> DrawingOrder:
@@ -214,7 +185,7 @@ def _draw(
     done = whole - len(tasks)
     if done and tasks:
         talk.say(f"{done} of {whole} objects were drawn before")
-    title = _STAGE if part == WHOLE else f"{_STAGE} {part}"
+    title = STAGE if part == WHOLE else f"{STAGE} {part}"
     with talk.progress(title, whole, done) as progress, drawing:
         for outcome in drawing.run(tasks):
             task: ObjectTask = outcome.task
