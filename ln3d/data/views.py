@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,10 +68,13 @@ def pixel_directions(
     right = (x / resolution - intrinsics[0, 2]) / intrinsics[0, 0]
     down = (y / resolution - intrinsics[1, 2]) / intrinsics[1, 1]
     axes = camera_to_world[:3, :3].astype(np.float64)
-    direction = right[..., None] * axes[:, 0] + (down[..., None] * axes[:, 1] + axes[:, 2])
-    squares = np.square(direction)
-    length = np.sqrt(squares[..., 0] + squares[..., 1] + squares[..., 2])
-    return np.asarray(direction / length[..., None], np.float32)
+    # One axis of the world after the other: NumPy is slow on many rows of three.
+    direction = [right * across + (down * below + ahead) for across, below, ahead in axes]
+    length = np.sqrt(np.square(direction[0]) + np.square(direction[1]) + np.square(direction[2]))
+    unit = np.empty((*length.shape, 3), np.float32)
+    for axis in range(3):
+        np.divide(direction[axis], length, out=unit[..., axis], casting="same_kind")
+    return unit
 
 
 def _draw_window(
@@ -84,25 +88,54 @@ def _draw_window(
     columns: slice,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
     """Return colour, depth and normal of the pixels of a window."""
-    offsets = (np.arange(supersampling) + 0.5) / supersampling
-    across = np.concatenate([np.tile(offsets, supersampling), [0.5]])[:, None, None]
-    down = np.concatenate([np.repeat(offsets, supersampling), [0.5]])[:, None, None]
+    across, down, centre = _sample_places(supersampling)
     x, y = np.arange(columns.start, columns.stop), np.arange(rows.start, rows.stop)[:, None]
     directions = pixel_directions(camera_to_world, intrinsics, x + across, y + down, resolution)
     origins = np.broadcast_to(camera_to_world[:3, 3].astype(np.float32), directions.shape)
-    seen = surface.look(origins.reshape(-1, 3), directions.reshape(-1, 3))
-    shape = directions.shape[:-1]  # (samples, rows, columns): the pixel's centre is the last sample
-    lit = seen.colour * brightness(seen.normal)[:, None] if lighting == "rig" else seen.colour
-    colour = average(lit.reshape(*shape, 3)[:-1], seen.hit.reshape(shape)[:-1])
-    return colour, seen.distance.reshape(shape)[-1], seen.normal.reshape(*shape, 3)[-1]
+    found = surface.find(origins.reshape(-1, 3), directions.reshape(-1, 3))
+    shape = directions.shape[:-1]  # (samples, rows, columns)
+    hit, lit = np.zeros(shape, bool), np.zeros((3, *shape), np.float32)
+    hit.reshape(-1)[found.ray] = True
+    light = brightness(found.normal) if lighting == "rig" else np.float32(1)
+    for channel in range(3):
+        lit[channel].reshape(-1)[found.ray] = found.colour[:, channel] * light
+    drawn = supersampling**2
+    depth, normal = np.zeros(shape[1:], np.float32), np.zeros((*shape[1:], 3), np.float32)
+    pixel = found.ray - centre * depth.size
+    here = slice(None) if len(hit) == 1 else np.flatnonzero((pixel >= 0) & (pixel < depth.size))
+    depth.reshape(-1)[pixel[here]] = found.distance[here]
+    normal.reshape(-1, 3)[pixel[here]] = found.normal[here]
+    return average(np.moveaxis(lit, 0, -1)[:drawn], hit[:drawn]), depth, normal
+
+
+def _sample_places(supersampling: int) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
+    """Return where in a pixel the samples are, across and down (k, 1, 1), and which of them is the pixel's centre.
+
+    The centre is an extra one behind the others, unless `supersampling` is odd: then it is one of them.
+    """
+    offsets = (np.arange(supersampling) + 0.5) / supersampling
+    across, down = np.tile(offsets, supersampling), np.repeat(offsets, supersampling)
+    if supersampling % 2:
+        centre = len(across) // 2
+    else:
+        centre, across, down = len(across), np.append(across, 0.5), np.append(down, 0.5)
+    return across[:, None, None], down[:, None, None], centre
 
 
 def average(colour: NDArray[np.float32], hit: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Return RGBA bytes (h, w, 4): the mean of the covered samples (k, h, w, 3), 0 where not `hit`, and their share."""
-    covered = hit.sum(axis=0, dtype=np.float32)[..., None]
-    mean = colour.sum(axis=0) / np.maximum(covered, 1)
-    rgba = np.concatenate([mean, covered / len(hit)], axis=-1)
-    return np.asarray(np.rint(np.clip(rgba, 0, 1) * 255), np.uint8)
+    covered = reduce(np.add, hit.astype(np.float32))
+    share = np.maximum(covered, 1)
+    rgba = np.empty((*covered.shape, 4), np.uint8)
+    for channel in range(3):
+        total = reduce(np.add, colour[..., channel])  # in the order of the samples, so that the last bit is sure
+        rgba[..., channel] = _as_bytes(total / share)
+    rgba[..., 3] = _as_bytes(covered / len(hit))
+    return rgba
+
+
+def _as_bytes(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.rint(np.clip(values, 0, 1) * 255)
 
 
 def _windows(
@@ -118,7 +151,7 @@ def _windows(
     camera; a band has a bounded number of rays, whatever the resolution.
     """
     left, top, right, bottom = 0, 0, resolution, resolution
-    corners = np.array([surface.bounds[list(which), range(3)] for which in np.ndindex(2, 2, 2)], np.float64)
+    corners = surface.bounds[np.indices((2, 2, 2)).reshape(3, 8).T, range(3)].astype(np.float64)
     local = (corners - camera_to_world[:3, 3]) @ camera_to_world[:3, :3].astype(np.float64)
     if local[:, 2].min() > 1e-3:
         x = (local[:, 0] / local[:, 2] * intrinsics[0, 0] + intrinsics[0, 2]) * resolution

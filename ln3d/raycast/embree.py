@@ -24,6 +24,10 @@ class Hits:
     u: NDArray[np.float32]
     v: NDArray[np.float32]
 
+    def of(self, rays: NDArray[np.integer] | NDArray[np.bool_]) -> "Hits":
+        """Return a copy of what some of the rays met: those with these numbers, or where a mask is true."""
+        return Hits(self.face[rays], self.distance[rays], self.u[rays], self.v[rays])
+
 
 class RayCaster:
     """Triangles prepared for ray casting.

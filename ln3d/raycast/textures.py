@@ -62,7 +62,11 @@ class TextureAtlas:
     def _store(self, texture: NDArray[np.uint8], opaque: bool, reduction: int) -> int:
         height, width = texture.shape[:2]
         reduction = min(reduction, max(width, height))
-        reduced = np.asarray(self._image(texture, opaque).reduce(reduction).convert("RGBA" if opaque else "RGBa"))
+        if reduction == 1 and opaque:
+            reduced = np.array(texture)
+            reduced[..., 3] = 255
+        else:
+            reduced = np.asarray(self._image(texture, opaque).reduce(reduction).convert("RGBA" if opaque else "RGBa"))
         self._levels.append(
             Level(self._length, reduced.shape[1], reduced.shape[0], width / reduction, height / reduction)
         )
@@ -85,16 +89,21 @@ class TextureAtlas:
         u runs to the right, v runs up, and the texture repeats in both.
         """
         texels, sizes = self.table()
-        offset, width, height, across, down = (sizes[level, k] for k in range(5))
+        offset, width, height, across, down = (column.take(level) for column in sizes.T)
         x0, x1, fx = _neighbours(uv[:, 0], across, width)
         y0, y1, fy = _neighbours(1 - uv[:, 1], down, height)
         start, stride = offset.astype(np.int64), width.astype(np.int64)
-        fx, fy = fx[:, None], fy[:, None]
-        top = texels[start + y0 * stride + x0] * (1 - fx) + texels[start + y0 * stride + x1] * fx
-        bottom = texels[start + y1 * stride + x0] * (1 - fx) + texels[start + y1 * stride + x1] * fx
-        blended: NDArray[np.float32] = top * (1 - fy) + bottom * fy
+        packed = texels.view(np.uint32)[:, 0]  # a texel at once, and then all bytes of all of them in one long row
+        left, right, upper, lower = (np.repeat(share, 4) for share in (1 - fx, fx, 1 - fy, fy))
+
+        def row(y: NDArray[np.int64]) -> NDArray[np.float32]:
+            begin = start + y * stride
+            first, second = (packed.take(begin + x).view(np.uint8) for x in (x0, x1))
+            return np.asarray(first * left + second * right)
+
+        blended = row(y0) * upper + row(y1) * lower
         blended *= np.float32(1 / 255)
-        return blended
+        return blended.reshape(-1, 4)
 
     def table(self) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         """Return the texels of all levels (t, 4), premultiplied, and what a level is (l, 5), as in `Level`.

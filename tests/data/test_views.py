@@ -71,6 +71,25 @@ def test_colours_are_not_darkened_at_the_outline(sphere, cameras):
     assert (views.colour[~covered] == 0).all()
 
 
+@pytest.mark.parametrize("supersampling", [1, 3])
+def test_depth_and_normal_are_those_of_the_pixels_centre(sphere, cameras, supersampling):
+    # With an odd number the centre is one of the samples that colour is drawn with, with an even one it is another.
+    views, other = (draw(sphere, *cameras, SIZE, supersampling=count) for count in (supersampling, 2))
+    np.testing.assert_array_equal(views.depth, other.depth)
+    np.testing.assert_array_equal(views.normal, other.normal)
+
+
+def test_colour_is_the_mean_of_the_samples_that_hit(cameras):
+    scene = Scene([cube((0.3, 0, 0), (1, 0.5, 0), 0.8), cube((-0.3, 0.1, 0.2), (0, 0.25, 1), 0.7)])
+    fine = draw(scene, *cameras, 3 * SIZE, supersampling=1, lighting="albedo").colour
+    samples = fine.reshape(-1, SIZE, 3, SIZE, 3, 4).swapaxes(2, 3).reshape(-1, SIZE, SIZE, 9, 4).astype(float)
+    covered = (samples[..., 3:] > 0).sum(axis=-2)
+    mean = samples[..., :3].sum(axis=-2) / np.maximum(covered, 1)
+    views = draw(scene, *cameras, SIZE, supersampling=3, lighting="albedo")
+    np.testing.assert_array_equal(views.colour[..., 3], np.rint(covered[..., 0] / 9 * 255))
+    assert np.abs(views.colour[..., :3] - mean).max() <= 1
+
+
 def test_the_rig_scales_the_surface_colour(sphere, cameras):
     views = draw(sphere, *cameras, SIZE, supersampling=1)
     solid = views.depth > 0
