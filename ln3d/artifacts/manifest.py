@@ -18,6 +18,7 @@ SCHEMA_VERSIONS: dict[str, int] = {
     "samples": 1,
     "meshes": 1,
     "report": 1,
+    "reference": 1,
     "checkpoint": 1,
 }
 """The schema of each kind that this program writes; older ones are migrated on opening."""
@@ -30,6 +31,7 @@ MADE_BY: dict[str, str] = {
     "samples": "ln3d sample -o FOLDER",
     "meshes": "ln3d extract-mesh SAMPLES -o FOLDER",
     "report": "ln3d eval METRIC",
+    "reference": "ln3d pack WORKSPACE -o FOLDER --reference",
     "checkpoint": "ln3d train-vae RECIPE or ln3d train-diffusion RECIPE",
 }
 """The command that publishes each kind, for hints."""

@@ -108,7 +108,7 @@ def _sizes(artifact: Sealed) -> dict[str, int]:
     return dict(sorted(sizes.items()))
 
 
-def _latents(artifact: Sealed) -> dict[str, Any]:
+def _objects(artifact: Sealed) -> dict[str, Any]:
     return _object_counts(_document(artifact, "objects.json"))
 
 
@@ -132,7 +132,8 @@ def _meshes(artifact: Sealed) -> dict[str, Any]:
 
 _BY_KIND: dict[str, Callable[[Sealed], Mapping[str, Any]]] = {
     "shards": _shards,
-    "latents": _latents,
+    "latents": _objects,
+    "reference": _objects,
     "samples": _samples,
     "meshes": _meshes,
 }

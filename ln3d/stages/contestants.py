@@ -18,7 +18,7 @@ from ln3d.geometry.clouds import normalised_cloud, thinned
 from ln3d.seeding import key_seed
 from ln3d.stages.evaluation_store import Pictures, Store
 from ln3d.stages.real_pictures import to_uint8
-from ln3d.stages.reference import Cameras, Cloud, Reference
+from ln3d.stages.reference import Cameras, Cloud, RealObjects
 from ln3d.talk import Talk
 
 SHOWN = 16
@@ -82,7 +82,7 @@ class Contestant(Protocol):
     def facts(self) -> dict[str, Any]:
         """Return what the protocol says of it."""
 
-    def clouds(self, reference: Reference, talk: Talk) -> Iterator[Cloud | str]:
+    def clouds(self, reference: RealObjects, talk: Talk) -> Iterator[Cloud | str]:
         """Yield the normalised outer surface of every object, or the reason why it has none."""
 
     def pictures(self, cameras: Cameras, talk: Talk) -> Iterator[Pictures | str]:
@@ -138,7 +138,7 @@ class Samples:
                     progress.advance()
                     yield latent
 
-    def clouds(self, reference: Reference, talk: Talk) -> Iterator[Cloud | str]:
+    def clouds(self, reference: RealObjects, talk: Talk) -> Iterator[Cloud | str]:
         """Yield the points that the cameras of the shards see of every sample's mesh, or why there is no surface."""
         cameras, points, seed = reference.shape_cameras(), reference.recipe.evaluation.points, reference.recipe.seed
         recipe = self.generator.recipe.mesh

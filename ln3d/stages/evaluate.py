@@ -7,7 +7,6 @@ from typing import Any
 
 from ln3d.artifacts.manifest import fingerprint
 from ln3d.artifacts.opening import Artifact
-from ln3d.artifacts.workspace import Workspace
 from ln3d.backbones.images import ImageBackbone, load_backbone
 from ln3d.backbones.perceptual import Lpips, load_lpips
 from ln3d.data.subsets import read_object_list
@@ -18,8 +17,8 @@ from ln3d.stages import image_scores, reconstruction_scores, shape_scores
 from ln3d.stages.contestants import Contestant, Samples
 from ln3d.stages.evaluation_reports import Sheet, keep_report, published, set_sheet, siblings
 from ln3d.stages.evaluation_store import Store
-from ln3d.stages.real_pictures import RealPictures
-from ln3d.stages.reference import Reference
+from ln3d.stages.real_objects import has_real_objects, open_real_objects, pictures_of
+from ln3d.stages.reference import RealObjects, Reference
 from ln3d.stages.score_tables import overview, table
 from ln3d.stages.submissions import MeshFolder, PictureFolder
 from ln3d.talk import Talk
@@ -27,6 +26,8 @@ from ln3d.talk import Talk
 METRICS = (*image_scores.METRICS, *shape_scores.METRICS, *reconstruction_scores.METRICS)
 _SCORING_VERSION = 2  # raise it when the same objects give another figure
 
+SHIPPED_RUN = Path("runs") / "shipped"
+"""Where the shipped model is evaluated unless a place is named: the package itself is not written to."""
 _SHEET_ROWS, _SHEET_VIEWS = 8, 3  # of every split in the contact sheet of reconstructions
 
 
@@ -65,10 +66,11 @@ class Request:
 def run(metric: str, model: Path | None, talk: Talk, **options: Any) -> dict[str, Any]:
     """Measure `metric` (or `all`) of a model, publish a report, and return it. `options` are those of `Request`.
 
-    Real objects come from the workspace `reference`, by default the model's own; `meshes` or `renders` is a folder of
-    another system's files in place of a model. Reports go to `output`, or below `workspace`, by default the
-    reference's. The value is under the metric's own name; made with a stand-in network, that name carries the
-    network's. What was worked out is kept in `<workspace>/evaluation`, for other metrics and for going on.
+    Real objects come from `reference`, by default the model's own folder: shards, or the reference set of a packed
+    model. `meshes` or `renders` is a folder of another system's files in place of a model. Reports go to `output`, or
+    below `workspace`, by default the reference's (`SHIPPED_RUN` for the shipped model). The value is under the
+    metric's own name; made with a stand-in network, that name carries the network's. What was worked out is kept in
+    `<workspace>/evaluation`, for other metrics and for going on.
 
     Raises RecipeError for a metric that does not exist, an unknown category, too few objects or files that do not fit
     the protocol, ArtifactError for a model without real objects or trained on others, WeightsError for a missing
@@ -84,11 +86,16 @@ def run(metric: str, model: Path | None, talk: Talk, **options: Any) -> dict[str
 
 def _run(metric: str, request: Request, talk: Talk) -> dict[str, Any]:
     _check(metric, request)
-    reference = _open_reference(request)
+    reference = open_real_objects(_real_root(request), request.overrides, Store(_kept_in(request) / "evaluation"))
     reference.check_category(request.category)
-    if metric in reconstruction_scores.METRICS:
-        return _reconstruct(metric, request, reference, talk)
-    return _compare(metric, request, reference, talk)
+    if metric not in reconstruction_scores.METRICS:
+        return _compare(metric, request, reference, talk)
+    if not isinstance(reference, Reference):
+        raise ArtifactError(
+            f"{metric} needs pictures of real objects, and {reference.artifact.path} has features and surfaces alone",
+            "name a workspace with shards: --reference DIR, or --model DIR",
+        )
+    return _reconstruct(metric, request, reference, talk)
 
 
 def _run_all(request: Request, talk: Talk) -> dict[str, Any]:
@@ -119,10 +126,6 @@ def _check(metric: str, request: Request) -> None:
     given = [name for name in ("model", "meshes", "renders") if getattr(request, name) is not None]
     if len(given) > 1 and request.submission is not None:
         raise RecipeError(f"--{' and --'.join(given)} name several systems", "evaluate them one after the other")
-    if request.submission is not None and request.reference is None and request.workspace is None:
-        raise RecipeError(
-            f"{request.submission} has nothing to be compared with", "name a workspace with shards: --reference DIR"
-        )
     if request.submission is not None and metric in reconstruction_scores.METRICS:
         raise RecipeError(f"{metric} measures how a model gives real objects back", "name a model: --model DIR")
     if request.objects is not None and metric not in reconstruction_scores.METRICS:
@@ -133,22 +136,24 @@ def _check(metric: str, request: Request) -> None:
         raise RecipeError(f"{metric} of 1 sample has no meaning", "give --count 2 or more")
 
 
-def _open_reference(request: Request) -> Reference:
-    root = request.reference or request.model or (request.workspace if request.submission else None) or DEFAULT_MODEL
-    workspace = Workspace(root)
-    if root.is_dir() and not workspace.has("shards"):
-        what = "the shipped model carries" if root == DEFAULT_MODEL else f"{root} has"
-        raise ArtifactError(
-            f"{what} no shards to compare with", "name a workspace with shards: --reference DIR, or --model DIR"
-        )
-    store = Store((request.workspace or root) / "evaluation")
-    return Reference(workspace, workspace.open("shards"), request.overrides, store)
+def _real_root(request: Request) -> Path:
+    """Return the folder of the real objects."""
+    root = request.reference or request.model
+    if root is None and request.submission is not None and request.workspace is not None:
+        root = request.workspace if has_real_objects(request.workspace) else None
+    return root or DEFAULT_MODEL
+
+
+def _kept_in(request: Request) -> Path:
+    """Return the workspace that reports, and what was worked out, go to."""
+    root = _real_root(request)
+    return request.workspace or (SHIPPED_RUN if root == DEFAULT_MODEL else root.absolute())
 
 
 def _reconstruct(metric: str, request: Request, reference: Reference, talk: Talk) -> dict[str, Any]:
     generator = Generator.load(request.model, choose_device(request.device), sampling=False)
     vae = generator.artifacts["vae"]
-    if not _trained_on(vae, reference.artifact):
+    if not _trained_on(vae, reference):
         raise ArtifactError(
             f"the VAE {vae.path} was not trained on the shards {reference.artifact.path}",
             "evaluate with the shards it was trained on: its training objects are no others",
@@ -220,10 +225,12 @@ def _pairs(shown: list[reconstruction_scores.Reconstruction]) -> Sheet:
     return Sheet(rows, labels, ["real", "reconstructed"] * (len(rows[0]) // 2))
 
 
-def _compare(metric: str, request: Request, reference: Reference, talk: Talk) -> dict[str, Any]:
+def _compare(metric: str, request: Request, reference: RealObjects, talk: Talk) -> dict[str, Any]:
     evaluation = reference.recipe.evaluation
     backbone: ImageBackbone | None = None
     wanted = evaluation.backbone if metric in ("fid", "kid") else evaluation.clip
+    if metric in image_scores.METRICS:
+        reference.check_network(wanted.partition("=")[0])
     if metric in image_scores.METRICS and not request.dry_run:
         backbone = request.networks.image(wanted, str(choose_device(request.device)))
     contestant, inputs = _contestant(request, reference)
@@ -243,18 +250,18 @@ def _compare(metric: str, request: Request, reference: Reference, talk: Talk) ->
     return _report(title, request, reference, contestant.name, inputs, mark, measure, count, talk)
 
 
-def _contestant(request: Request, reference: Reference) -> tuple[Contestant, dict[str, Artifact]]:
-    inputs = {"shards": reference.artifact}
+def _contestant(request: Request, reference: RealObjects) -> tuple[Contestant, dict[str, Artifact]]:
+    inputs = {reference.role: reference.artifact}
     if request.meshes is not None:
         return MeshFolder(request.meshes, reference, reference.store, request.count), inputs
     if request.renders is not None:
         return PictureFolder(request.renders, request.count), inputs
     generator = Generator.load(request.model, choose_device(request.device))
     vae = generator.artifacts["vae"]
-    trained = _trained_on(vae, reference.artifact)
+    trained = _trained_on(vae, reference)
     if not trained and request.reference is None:
         raise ArtifactError(
-            f"the VAE {vae.path} was not trained on the shards {reference.artifact.path}",
+            f"the VAE {vae.path} was not trained on the objects of {reference.artifact.path}",
             f"compare with them all the same: --reference {reference.artifact.path.parent}",
         )
     count = request.count or reference.recipe.evaluation.samples
@@ -263,12 +270,12 @@ def _contestant(request: Request, reference: Reference) -> tuple[Contestant, dic
     return samples, {**inputs, **generator.artifacts}
 
 
-def _trained_on(vae: Artifact, shards: Artifact) -> bool:
+def _trained_on(vae: Artifact, reference: RealObjects) -> bool:
     trained_on = vae.manifest.inputs.get("shards")
-    return trained_on is not None and trained_on.id == shards.id
+    return trained_on is not None and trained_on.id == reference.shards_id
 
 
-def _name(request: Request, reference: Reference) -> str:
+def _name(request: Request, reference: RealObjects) -> str:
     """Return what tables call the model: its folder's name where it is not that of the reference."""
     if request.model is None:
         return "shipped model"
@@ -279,7 +286,7 @@ def _name(request: Request, reference: Reference) -> str:
 def _report(
     title: str,
     request: Request,
-    reference: Reference,
+    reference: RealObjects,
     system: str,
     inputs: dict[str, Artifact],
     mark: object,
@@ -288,7 +295,7 @@ def _report(
     talk: Talk,
 ) -> dict[str, Any]:
     """Return the report that is there already, or measure and publish it; with --dry-run, only say which."""
-    folder = _folder(title, request, reference, system)
+    folder = _folder(title, request, system)
     ids = {name: artifact.id for name, artifact in inputs.items()}
     recipe = reference.recipe
     known = fingerprint(_SCORING_VERSION, title, request.category, recipe.evaluation, recipe.seed, ids, mark)
@@ -308,17 +315,16 @@ def _report(
     return {**report, "report": str(folder)}
 
 
-def _cameras(title: str, request: Request, reference: Reference, talk: Talk) -> dict[str, Any]:
+def _cameras(title: str, request: Request, reference: RealObjects, talk: Talk) -> dict[str, Any]:
     """Return where a metric looks from, for whoever draws other systems' objects."""
     if title.partition("[")[0] in image_scores.METRICS:
-        return RealPictures(reference, reference.objects(request.category), talk).facts()
+        return pictures_of(reference, request.category, talk).facts()
     return reference.shape_cameras().facts()
 
 
-def _folder(title: str, request: Request, reference: Reference, system: str) -> Path:
+def _folder(title: str, request: Request, system: str) -> Path:
     plain = title.replace("[", "-").replace("]", "").replace(":", "-").replace("/", "-")
     if request.output is not None:
         return request.output
     own = None if system == "model" else system.replace(" ", "-")
-    root = request.workspace or reference.artifact.path.parent
-    return root / "report" / "-".join(filter(None, (plain, request.category, own)))
+    return _kept_in(request) / "report" / "-".join(filter(None, (plain, request.category, own)))

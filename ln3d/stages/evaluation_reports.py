@@ -84,4 +84,5 @@ def keep_report(
 def _comparable(report: dict[str, Any]) -> Any:
     """Return what two reports have in common when they differ in the evaluated system alone."""
     protocol = {k: v for k, v in report.get("protocol", {}).items() if k not in ("evaluated", "pictures")}
-    return report.get("metric"), report.get("category"), report.get("inputs", {}).get("shards"), protocol
+    real = [report.get("inputs", {}).get(role) for role in ("shards", "reference")]
+    return report.get("metric"), report.get("category"), real, protocol

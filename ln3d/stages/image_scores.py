@@ -14,8 +14,9 @@ from ln3d.metrics.frechet import frechet_distance
 from ln3d.metrics.kernel_distance import kernel_distance
 from ln3d.stages.contestants import SHOWN, Compared, Contestant
 from ln3d.stages.evaluation_store import Pictures, features_of
-from ln3d.stages.real_pictures import RealPictures
-from ln3d.stages.reference import Reference
+from ln3d.stages.looks import Looks, unit
+from ln3d.stages.real_objects import PicturesOfReal, pictures_of
+from ln3d.stages.reference import RealObjects
 from ln3d.stages.shape_scores import training
 from ln3d.talk import Talk
 
@@ -27,8 +28,7 @@ _PLAIN_RESIZE = "Pillow's bicubic with antialiasing, 8 bit"
 _GROUPS = 10  # of objects that are left out in turn, for the intervals of fid and kid
 _SUBSETS, _SUBSET_SIZE = 100, 1000  # of kid, as torch-fidelity
 
-Features = Float[np.ndarray, "n v d"]
-Distance = Callable[[Features, Features], float]
+Distance = Callable[[Looks, Looks], float]
 
 
 @runtime_checkable
@@ -48,44 +48,32 @@ def titled(metric: str, backbone: str) -> str:
 def image_scores(
     metric: str,
     contestant: Contestant,
-    reference: Reference,
+    reference: RealObjects,
     category: str | None,
     backbone: ImageBackbone,
     talk: Talk,
 ) -> tuple[dict[str, Any], Compared]:
     """Return the report of `metric` (fid, kid, clip-i or clip-t) without its artifact ids, and what was compared.
 
-    KID and the cosines of CLIP are in percent. Raises RecipeError for too few pictures, and for clip-t without
-    prompts or with a network that reads no text; DivergedError where fewer than two objects have pictures.
+    KID and the cosines of CLIP are in percent. Raises RecipeError for too few pictures, for a reference set that has
+    no features of this network, and for clip-t without prompts or with a network that reads no text; DivergedError
+    where fewer than two objects have pictures.
     """
     texts = _texts(contestant, backbone) if metric == "clip-t" else None
-    real, compared = RealPictures(reference, reference.objects(category), talk), Compared()
+    real, compared = pictures_of(reference, category, talk), Compared()
     _check_counts(metric, real, backbone, contestant, talk)
-
-    def features(views: Pictures) -> Float[np.ndarray, "v d"]:
-        return features_of(views, backbone.name, backbone.sha256, reference.store, backbone.features)
-
-    real.draw(talk)
-    with talk.progress("look at references", len(real.records)) as progress:
-        seen = []
-        for record in real.records:
-            seen.append(features(real.views(record)))
-            progress.advance()
-    theirs = np.stack(seen)
-
-    def noted(views: Pictures) -> Pictures:
-        compared.ours += [views[0]] if len(compared.ours) < SHOWN else []
-        return views
-
-    looks = (v if isinstance(v, str) else features(noted(v)) for v in contestant.pictures(real.cameras, talk))
-    ours = np.stack(compared.sort(looks, "samples have no pictures"))
+    theirs = real.looks(backbone, talk)
+    ours = _looks_at(contestant, real, compared, backbone, reference, talk)
     compared.nearest = _nearest(ours, theirs, real.records)
-    compared.theirs = [real.views(record)[0] for record in compared.nearest]
+    compared.theirs = [real.portrait(record) for record in compared.nearest]
     if metric in ("fid", "kid"):
         details = _distances(metric, ours, theirs, real.records)
+    elif texts is not None:
+        details = {"all": _text_similarity(ours, texts[compared.places], reference.recipe.seed)}
     else:
-        details = _similarities(metric, ours, theirs, texts, contestant, compared, reference, category)
+        details = _similarities(ours, theirs, contestant, compared, reference, real.records, category)
     details |= {"generated": len(ours), "failed": len(compared.failures), "reference": len(theirs)}
+    details["pictures"] = {"evaluated": len(ours.rows), "reference": real.count}
     title, estimate = titled(metric, backbone.name), details["all"]
     report = {
         title: estimate["value"],
@@ -95,6 +83,24 @@ def image_scores(
         "protocol": _protocol(metric, contestant, reference, real, backbone),
     }
     return report, compared
+
+
+def _looks_at(
+    contestant: Contestant,
+    real: PicturesOfReal,
+    compared: Compared,
+    backbone: ImageBackbone,
+    reference: RealObjects,
+    talk: Talk,
+) -> Looks:
+    """Return the features of a contestant's pictures, and note in `compared` which there are, and the first ones."""
+
+    def features(views: Pictures) -> Float[np.ndarray, "v d"]:
+        compared.ours += [views[0]] if len(compared.ours) < SHOWN else []
+        return features_of(views, backbone.name, backbone.sha256, reference.store, backbone.features)
+
+    looks = (v if isinstance(v, str) else features(v) for v in contestant.pictures(real.cameras, talk))
+    return Looks.whole(np.stack(compared.sort(looks, "samples have no pictures")))
 
 
 def _texts(contestant: Contestant, backbone: ImageBackbone) -> Float[np.ndarray, "n d"]:
@@ -110,15 +116,17 @@ def _texts(contestant: Contestant, backbone: ImageBackbone) -> Float[np.ndarray,
     return backbone.text_features(contestant.prompts)
 
 
-def _check_counts(metric: str, real: RealPictures, backbone: ImageBackbone, contestant: Contestant, talk: Talk) -> None:
+def _check_counts(
+    metric: str, real: PicturesOfReal, backbone: ImageBackbone, contestant: Contestant, talk: Talk
+) -> None:
     """Refuse fewer than two objects, or three pictures, a side; warn where a covariance cannot have full rank."""
-    for count, who, what in (
-        (len(contestant.labels), contestant.name, "give more of them (--count)"),
-        (len(real.records), "the reference", "choose another --category"),
+    evaluated, views = len(contestant.labels), len(real.cameras.camera_to_world)
+    for count, pictures, who, what in (
+        (evaluated, evaluated * views, contestant.name, "give more of them (--count)"),
+        (len(real.records), real.count, "the reference", "choose another --category"),
     ):
         if count < 2:
             raise RecipeError(f"{metric} of {count} object of {who} has no meaning: two at least are needed", what)
-        pictures = count * len(real.cameras.camera_to_world)
         if pictures < 3:
             raise RecipeError(f"{metric} of {pictures} pictures of {who} has no meaning", what)
         if metric == "fid" and pictures <= backbone.width:
@@ -128,7 +136,7 @@ def _check_counts(metric: str, real: RealPictures, backbone: ImageBackbone, cont
             )
 
 
-def _distances(metric: str, ours: Features, theirs: Features, records: Sequence[ObjectRecord]) -> dict[str, Any]:
+def _distances(metric: str, ours: Looks, theirs: Looks, records: Sequence[ObjectRecord]) -> dict[str, Any]:
     """Return the distance to all objects with its interval, and to the held-out ones."""
     measure: Distance = _frechet if metric == "fid" else _kernel
     value = measure(ours, theirs)
@@ -137,55 +145,50 @@ def _distances(metric: str, ours: Features, theirs: Features, records: Sequence[
     details: dict[str, Any] = {"all": {"value": value, "low": low, "high": value + reach, "count": len(theirs)}}
     unseen = [i for i, record in enumerate(records) if record.split == "test"]
     if len(unseen) >= 2:
-        details["held_out"] = {"value": measure(ours, theirs[unseen]), "count": len(unseen)}
+        details["held_out"] = {"value": measure(ours, theirs.chosen(unseen)), "count": len(unseen)}
     return details
 
 
-def _jackknife_error(measure: Distance, ours: Features, theirs: Features) -> float:
+def _jackknife_error(measure: Distance, ours: Looks, theirs: Looks) -> float:
     """Return the standard error of a distance by leaving out a tenth of the objects in turn (Kott 2001).
 
     A bootstrap would draw objects twice, and a distance between distributions takes doubles for a difference.
     """
     groups = min(_GROUPS, len(ours), len(theirs))
     of_ours, of_theirs = (np.arange(len(x)) * groups // len(x) for x in (ours, theirs))
-    parts = [measure(ours[of_ours != g], theirs[of_theirs != g]) for g in range(groups)]
+    parts = [measure(ours.chosen(of_ours != g), theirs.chosen(of_theirs != g)) for g in range(groups)]
     return float(np.sqrt((groups - 1) * np.var(parts)))
 
 
-def _rows(features: Features) -> Float[np.ndarray, "r d"]:
-    return features.reshape(-1, features.shape[-1])
+def _frechet(ours: Looks, theirs: Looks) -> float:
+    return frechet_distance(ours.rows, theirs.rows)
 
 
-def _frechet(ours: Features, theirs: Features) -> float:
-    return frechet_distance(_rows(ours), _rows(theirs))
-
-
-def _kernel(ours: Features, theirs: Features, subsets: int = _SUBSETS) -> float:
-    a, b = _rows(ours), _rows(theirs)
+def _kernel(ours: Looks, theirs: Looks, subsets: int = _SUBSETS) -> float:
+    a, b = ours.rows, theirs.rows
     return 100 * kernel_distance(a, b, subsets=subsets, subset_size=min(_SUBSET_SIZE, len(a), len(b))).value
 
 
-def _few_kernels(ours: Features, theirs: Features) -> float:
+def _few_kernels(ours: Looks, theirs: Looks) -> float:
     return _kernel(ours, theirs, _SUBSETS // 10)
 
 
+def _text_similarity(ours: Looks, texts: Float[np.ndarray, "n d"], seed: int) -> dict[str, Any]:
+    """Return the mean cosine of all views with the words that each object was made from."""
+    return _estimate(np.einsum("nvd,nd->nv", unit(ours.features), unit(texts)).mean(axis=1), seed)
+
+
 def _similarities(
-    metric: str,
-    ours: Features,
-    theirs: Features,
-    texts: Float[np.ndarray, "n d"] | None,
+    ours: Looks,
+    theirs: Looks,
     contestant: Contestant,
     compared: Compared,
-    reference: Reference,
+    reference: RealObjects,
+    records: Sequence[ObjectRecord],
     category: str | None,
 ) -> dict[str, Any]:
-    """Return the mean cosine with the interval over objects: of clip-i with real views, of clip-t with the prompt."""
-    seed = reference.recipe.seed
-    if texts is not None:
-        told = _unit(texts[compared.places])
-        return {"all": _estimate(np.einsum("nvd,nd->nv", _unit(ours), told).mean(axis=1), seed)}
-    cosines = _view_cosines(ours, theirs)
-    records = reference.objects(category)
+    """Return the mean cosine with the same views of real objects, with the interval over objects."""
+    cosines, seed = ours.cosines(theirs), reference.recipe.seed
     split = np.array([record.split == "test" for record in records])
     if contestant.follows_reference:
         shapes = reference.shapes(category)
@@ -203,27 +206,14 @@ def _estimate(values: Float[np.ndarray, " n"], seed: int) -> dict[str, Any]:
     return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "count": estimate.count}
 
 
-def _view_cosines(ours: Features, theirs: Features) -> Float[np.ndarray, "n m"]:
-    """Return the cosine of the same views of every pair of objects, mean over the views."""
-    a, b = _unit(ours), _unit(theirs)
-    cosines: Float[np.ndarray, "n m"] = a.reshape(len(a), -1) @ b.reshape(len(b), -1).T / a.shape[1]
-    return cosines
-
-
-def _unit(vectors: Float[np.ndarray, "*n d"]) -> Float[np.ndarray, "*n d"]:
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    unit: Float[np.ndarray, "*n d"] = vectors / np.maximum(lengths, 1e-12)
-    return unit
-
-
-def _nearest(ours: Features, theirs: Features, records: Sequence[ObjectRecord]) -> list[ObjectRecord]:
+def _nearest(ours: Looks, theirs: Looks, records: Sequence[ObjectRecord]) -> list[ObjectRecord]:
     seen = training(records)
-    near = _view_cosines(ours[:SHOWN], theirs[seen]).argmax(axis=1)
+    near = ours.chosen(range(min(SHOWN, len(ours)))).cosines(theirs.chosen(seen)).argmax(axis=1)
     return [records[seen[j]] for j in near]
 
 
 def _protocol(
-    metric: str, contestant: Contestant, reference: Reference, real: RealPictures, backbone: ImageBackbone
+    metric: str, contestant: Contestant, reference: RealObjects, real: PicturesOfReal, backbone: ImageBackbone
 ) -> dict[str, Any]:
     views = len(real.cameras.camera_to_world)
     over_objects = f"95 %, jackknife: {_GROUPS} groups of objects left out in turn"
@@ -232,7 +222,7 @@ def _protocol(
         "kid": {
             "kernel": "(x.y / d + 1)^3, unbiased",
             "subsets": _SUBSETS,
-            "subset_size": min(_SUBSET_SIZE, views * len(real.records), views * len(contestant.labels)),
+            "subset_size": min(_SUBSET_SIZE, real.count, views * len(contestant.labels)),
             "interval": over_objects,
         },
         "clip-i": {
@@ -245,8 +235,8 @@ def _protocol(
     }
     return {
         "cameras": real.facts(),
-        "reference": "all real objects of the category, whatever their split; held_out: those of the test split",
-        "pictures": {"reference": views * len(real.records), "evaluated": views * len(contestant.labels)},
+        "reference": real.described(),
+        "pictures": {"reference": real.count, "evaluated": views * len(contestant.labels)},
         "backbone": {
             "name": backbone.name,
             "sha256": backbone.sha256,

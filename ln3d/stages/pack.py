@@ -1,5 +1,6 @@
 """`pack`: a workspace's model, in half precision and without its training data, ready to be shared."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,24 +11,55 @@ from ln3d.artifacts.opening import Artifact
 from ln3d.artifacts.publish import publish
 from ln3d.artifacts.tensors import load_tensors, save_tensors
 from ln3d.artifacts.workspace import Workspace
-from ln3d.errors import ArtifactError
+from ln3d.backbones.images import ImageBackbone, load_backbone
+from ln3d.errors import ArtifactError, RecipeError
 from ln3d.generation.model import Generator
+from ln3d.runtime import choose_device
+from ln3d.stages.pack_reference import Share, pack_reference
+from ln3d.stages.reference import protocol_recipe
 from ln3d.talk import Talk
 
 
-def run(model: Path, talk: Talk, *, output: Path) -> dict[str, Any]:
+def run(
+    model: Path,
+    talk: Talk,
+    *,
+    output: Path,
+    reference: bool = False,
+    categories: Sequence[str] = (),
+    pictures: int = Share.pictures,
+    shapes: int = Share.shapes,
+    overrides: Sequence[str] = (),
+    device: str = "auto",
+    load: Callable[[str, str], ImageBackbone] = load_backbone,
+) -> dict[str, Any]:
     """Write the VAE and the denoiser of the workspace `model` to `output` with fp16 weights; return what was made.
 
     Both keep their recipe and lineage, with the full-precision original as a further input. `output` is a model
-    folder that --model takes. Raises ArtifactError for a damaged model or one that does not belong together.
+    folder that --model takes. With `reference` it also gets a reference set of the workspace's shards, of every
+    category (or of `categories`) at most so many `pictures` and `shapes`; a workspace without VAE and denoiser gives
+    that alone. `overrides` change the `evaluation.*` that it is measured by; `load` opens the network of its features.
+
+    Raises ArtifactError for a damaged model or one that does not belong together, and for shards that are missing;
+    RecipeError for a category that does not exist; WeightsError for a network that is missing.
     """
-    Generator.load(model, "cpu")  # refuses what `sample` would refuse
+    if (categories or overrides) and not reference:
+        raise RecipeError("--category and --set are for a reference set; a model is packed whole", "add --reference")
     source = Workspace(model)
-    vae = _pack(source.open("vae"), output / "vae", {})
-    denoiser = _pack(source.open("denoiser"), output / "denoiser", {"vae": vae})
-    size = sum(entry.bytes for artifact in (vae, denoiser) for entry in artifact.manifest.files.values())
+    made: dict[str, Artifact] = {}
+    if reference:
+        source.open("shards")
+        network = load(protocol_recipe(source, overrides).evaluation.backbone, str(choose_device(device)))
+    if not reference or source.has("vae") or source.has("denoiser"):
+        Generator.load(model, "cpu")  # refuses what `sample` would refuse
+        made["vae"] = _pack(source.open("vae"), output / "vae", {})
+        made["denoiser"] = _pack(source.open("denoiser"), output / "denoiser", {"vae": made["vae"]})
+    if reference:
+        share = Share(tuple(categories), pictures, shapes)
+        made["reference"] = pack_reference(source, output / "reference", share, network, talk, overrides)
+    size = sum(entry.bytes for artifact in made.values() for entry in artifact.manifest.files.values())
     talk.say(f"packed {output}")
-    return {"model": str(output), "bytes": size, "vae": vae.id, "denoiser": denoiser.id}
+    return {"model": str(output), "bytes": size, **{kind: artifact.id for kind, artifact in made.items()}}
 
 
 def _pack(original: Artifact, path: Path, inputs: dict[str, Artifact | InputRef]) -> Artifact:

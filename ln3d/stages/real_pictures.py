@@ -1,7 +1,7 @@
 """Pictures of real objects and of other meshes, drawn as those of the reference were."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,8 @@ from ln3d.stages.evaluation_store import Pictures, features_of
 from ln3d.stages.looks import Looks
 from ln3d.stages.reference import Cameras, Picture, RealObjects, Reference
 from ln3d.talk import Talk
+
+Features = Float[np.ndarray, "k d"]
 
 
 class RealPictures:
@@ -65,24 +67,28 @@ class RealPictures:
 
     def looks(self, backbone: ImageBackbone, talk: Talk) -> Looks:
         """Return what `backbone` makes of every view of every object, drawn where need be."""
-        return Looks.whole(np.stack(self.features(backbone, range(len(self.records)), talk)))
+        every = range(len(self.cameras.camera_to_world))
+        return Looks.whole(np.stack(self.features(backbone, dict.fromkeys(range(len(self.records)), every), talk)))
 
-    def features(self, backbone: ImageBackbone, places: Sequence[int], talk: Talk) -> list[np.ndarray]:
-        """Return the features (v, d) of the objects at `places`; they and their pictures are kept."""
-        records, found = [self.records[place] for place in places], []
-        self.draw(talk, records)
-        with talk.progress("look at references", len(records)) as progress:
-            for record in records:
-                views = self.views(record)
-                found.append(
-                    features_of(views, backbone.name, backbone.sha256, self.reference.store, backbone.features)
-                )
+    def features(self, backbone: ImageBackbone, views: Mapping[int, Sequence[int]], talk: Talk) -> list[Features]:
+        """Return the features (k, d) of some `views` of some objects, named by their places among the records.
+
+        Pictures and features are kept, so that nothing is drawn or looked at twice.
+        """
+        self.draw(talk, [self.records[place] for place in views])
+        found = []
+        with talk.progress("look at references", len(views)) as progress:
+            for place, chosen in views.items():
+                pictures = self.views(self.records[place])[list(chosen)]
+                store, compute = self.reference.store, backbone.features
+                found.append(features_of(pictures, backbone.name, backbone.sha256, store, compute))
                 progress.advance()
         return found
 
-    def portrait(self, record: ObjectRecord) -> Picture | None:
+    def portrait(self, record: ObjectRecord) -> Picture:
         """Return the first view of an object."""
-        return self.views(record)[0]
+        picture: Picture = self.views(record)[0]
+        return picture
 
     def draw(self, talk: Talk, records: Sequence[ObjectRecord] | None = None) -> None:
         """Draw what was not drawn before, of all objects or of `records`; it is kept, so that nothing is drawn twice.

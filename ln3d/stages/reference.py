@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, UInt8
 
 from ln3d.artifacts.opening import Artifact
 from ln3d.artifacts.workspace import Workspace
@@ -21,7 +21,7 @@ from ln3d.seeding import key_seed, numpy_generator
 from ln3d.stages.evaluation_store import Store
 
 Cloud = Float[np.ndarray, "n 3"]
-Picture = Float[np.ndarray, "h w 3"]
+Picture = Float[np.ndarray, "h w 3"] | UInt8[np.ndarray, "h w 3"]
 _OWN_STAGES = ("denoiser", "vae", "shards")
 
 
@@ -79,12 +79,16 @@ class RealObjects(ABC):
         """Return the normalised outer surface of one of the `scanned` objects."""
 
     @abstractmethod
-    def portrait(self, record: ObjectRecord) -> Picture | None:
-        """Return an object as the first of the `shape_cameras` sees it, None where there is no picture of it."""
+    def portrait(self, record: ObjectRecord) -> Picture:
+        """Return one of the `scanned` objects as the first of the `shape_cameras` sees it."""
 
     @abstractmethod
     def described(self, category: str | None) -> str:
         """Return which shapes `scanned` returns, in words."""
+
+    @abstractmethod
+    def check_network(self, name: str) -> None:
+        """Raise RecipeError where no pictures of the objects can be compared by the network `name`."""
 
     def categories(self) -> list[str]:
         """Return the categories that have objects."""
@@ -160,7 +164,7 @@ class Reference(RealObjects):
         points = self.recipe.evaluation.points
         return normalised_cloud(thinned(seen, points, key_seed(self.recipe.seed, "reference", record.source_id)))
 
-    def portrait(self, record: ObjectRecord) -> Picture | None:
+    def portrait(self, record: ObjectRecord) -> Picture:
         """Return the first stored view of an object on white."""
         picture: Picture = ShardPictures(self.shards).stack(record.index, [0])[0][0]
         return picture
@@ -168,6 +172,9 @@ class Reference(RealObjects):
     def described(self, category: str | None) -> str:
         """Return which shapes `scanned` returns, in words."""
         return "all unique shapes of the category, whatever their split; held_out: those of the test split"
+
+    def check_network(self, name: str) -> None:
+        """Do nothing: any network can look at the pictures."""
 
 
 def protocol_recipe(workspace: Workspace, overrides: Sequence[str] = ()) -> Recipe:

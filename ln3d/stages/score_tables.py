@@ -94,12 +94,15 @@ def _images(report: dict[str, Any], others: Sequence[dict[str, Any]]) -> list[li
 
 
 def _notes(report: dict[str, Any]) -> list[str]:
-    details = report["details"]
-    if report["metric"] not in _SETS:
-        failed = details.get("failed", 0)
-        return [f"{failed} samples could not be drawn and are left out"] if failed else []
-    note = f"{details['generated']} samples, {details['failed']} without a surface; "
-    return [note + f"COV can be {details['highest_possible_cov']:.0f} % at most"]
+    details, notes = report["details"], []
+    if report["metric"] in _SETS:
+        found = f"{details['generated']} samples, {details['failed']} without a surface"
+        notes = [f"{found}; COV can be {details['highest_possible_cov']:.0f} % at most"]
+    elif details.get("failed", 0):
+        notes = [f"{details['failed']} samples could not be drawn and are left out"]
+    if "reference" in report.get("inputs", {}):
+        notes.append(f"reference: {report['protocol']['reference']}")
+    return notes
 
 
 def _system(report: dict[str, Any]) -> str:

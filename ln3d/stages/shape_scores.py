@@ -5,7 +5,6 @@ from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
-from ln3d.data.pictures import Pictures
 from ln3d.data.shards import ObjectRecord
 from ln3d.geometry.chamfer import CloudSet, cloud_set
 from ln3d.geometry.chamfer_minima import chamfer_minima
@@ -13,7 +12,7 @@ from ln3d.metrics.bootstrap import Estimate, bootstrap_mean
 from ln3d.metrics.coverage import covered, matching_distances, own_kind
 from ln3d.runtime import available_cores
 from ln3d.stages.contestants import SHOWN, Compared, Contestant
-from ln3d.stages.reference import Cameras, Reference
+from ln3d.stages.reference import Cameras, RealObjects
 from ln3d.talk import Talk
 
 METRICS = ("cov", "mmd", "nna")
@@ -22,14 +21,14 @@ _SCALES = {"cov": 100.0, "mmd": 1000.0, "nna": 100.0}
 
 
 def shape_scores(
-    metric: str, contestant: Contestant, reference: Reference, category: str | None, talk: Talk
+    metric: str, contestant: Contestant, reference: RealObjects, category: str | None, talk: Talk
 ) -> tuple[dict[str, Any], Compared]:
     """Return the report of `metric` (cov, mmd or nna) without its artifact ids, and what was compared.
 
     COV and 1-NNA are in percent, MMD is printed x1e3. Raises RecipeError for too few references, and DivergedError
     where fewer than two objects have a surface.
     """
-    shapes, seed, compared = reference.shapes(category), reference.recipe.seed, Compared()
+    shapes, seed, compared = reference.scanned(category), reference.recipe.seed, Compared()
     ours = cloud_set(compared.sort(contestant.clouds(reference, talk), "samples have no surface"))
     theirs = cloud_set([reference.cloud(record) for record in shapes])
     details = _details(ours, theirs, seed, talk)
@@ -52,7 +51,7 @@ def shape_scores(
         "unit": UNITS[metric],
         "interval": [estimate["low"], estimate["high"]],
         "details": details,
-        "protocol": _protocol(contestant, reference),
+        "protocol": _protocol(contestant, reference, category),
     }
     return report, compared
 
@@ -62,14 +61,14 @@ def training(records: Sequence[ObjectRecord]) -> list[int]:
     return [i for i, record in enumerate(records) if record.split == "train"] or list(range(len(records)))
 
 
-def _take_pictures(compared: Compared, contestant: Contestant, reference: Reference) -> None:
+def _take_pictures(compared: Compared, contestant: Contestant, reference: RealObjects) -> None:
     """Add a picture of each object that is shown and of its nearest training object, from the first camera."""
-    cameras, pictures = reference.shape_cameras(), Pictures(reference.shards)
+    cameras = reference.shape_cameras()
     first = Cameras(cameras.camera_to_world[:1], cameras.intrinsics[:1], cameras.size)
     shown = compared.places[: len(compared.nearest)]
     looks = islice(contestant.pictures(first, Talk(0)), shown[-1] + 1)
     compared.ours = [views[0] for place, views in enumerate(looks) if place in shown]
-    compared.theirs = [pictures.stack(record.index, [0])[0][0] for record in compared.nearest]
+    compared.theirs = [reference.portrait(record) for record in compared.nearest]
 
 
 def _details(ours: CloudSet, theirs: CloudSet, seed: int, talk: Talk) -> dict[str, Any]:
@@ -95,14 +94,14 @@ def _subset(clouds: CloudSet, chosen: Sequence[int]) -> CloudSet:
     return CloudSet(tuple(clouds.points[i] for i in chosen), tuple(clouds.trees[i] for i in chosen))
 
 
-def _protocol(contestant: Contestant, reference: Reference) -> dict[str, Any]:
+def _protocol(contestant: Contestant, reference: RealObjects, category: str | None) -> dict[str, Any]:
     return {
         "distance": "squared L2 Chamfer, mean per point, both ways added",
         "points": reference.recipe.evaluation.points,
         "surface": "outer: first hits of the rays of all pixels of all views, thinned to even spacing",
         "normalisation": "bounding box centred, longest side to [-1, 1]",
         "cameras": reference.shape_cameras().facts(),
-        "reference": "all unique shapes of the category, whatever their split; held_out: those of the test split",
+        "reference": reference.described(category),
         "interval": "95 % bootstrap over shapes",
         "seed": reference.recipe.seed,
         "evaluated": contestant.facts(),

@@ -18,7 +18,7 @@ from ln3d.seeding import key_seed
 from ln3d.stages.evaluation_store import Pictures, Store
 from ln3d.stages.real_pictures import draw_each, drawing_key, drawing_order, to_uint8
 from ln3d.stages.reconstruction_scores import area_mean
-from ln3d.stages.reference import Cameras, Cloud, Reference
+from ln3d.stages.reference import Cameras, Cloud, RealObjects
 from ln3d.talk import Talk
 
 _LIGHTING = "albedo"  # what a model learned has light in its colours already, so none is added
@@ -33,7 +33,7 @@ class MeshFolder:
     """
 
     folder: Path
-    reference: Reference
+    reference: RealObjects
     store: Store
     count: int | None = None
     entries: list[CatalogueEntry] = field(init=False)
@@ -79,7 +79,7 @@ class MeshFolder:
             "drawing": f"as the reference, lighting {_LIGHTING}; bounding sphere of radius 0.9 at the origin",
         }
 
-    def clouds(self, reference: Reference, talk: Talk) -> Iterator[Cloud | str]:
+    def clouds(self, reference: RealObjects, talk: Talk) -> Iterator[Cloud | str]:
         """Yield the points that the cameras of the shards see of every mesh, or why it cannot be read."""
         order = drawing_order(reference, reference.shape_cameras(), _LIGHTING)
         points, seed = reference.recipe.evaluation.points, reference.recipe.seed
@@ -172,7 +172,7 @@ class PictureFolder:
             "drawing": "pictures as given, averaged over areas where larger, blended on white",
         }
 
-    def clouds(self, reference: Reference, talk: Talk) -> Iterator[Cloud | str]:
+    def clouds(self, reference: RealObjects, talk: Talk) -> Iterator[Cloud | str]:
         """Raise RecipeError: pictures have no surface."""
         raise RecipeError(f"the pictures of {self.name} have no surface to compare", "give its meshes: --meshes FOLDER")
 

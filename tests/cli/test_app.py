@@ -19,6 +19,7 @@ from ln3d.cli.app import app
 from ln3d.config.recipe import Recipe
 from ln3d.data.unfinished import WHOLE, Part
 from ln3d.errors import ArtifactError, DivergedError, LN3DError, MeshError, RecipeError, WeightsError
+from ln3d.stages.pack_reference import Share
 from ln3d.talk import Talk
 
 COMMANDS = ["render-dataset", "train-vae", "encode", "train-diffusion", "sample", "extract-mesh", "inspect"]
@@ -50,7 +51,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     fake = Stage()
     package = types.ModuleType("ln3d.stages")
     monkeypatch.setitem(sys.modules, "ln3d.stages", package)
-    for command in [*COMMANDS, "evaluate"]:
+    for command in [*COMMANDS, "evaluate", "pack"]:
         monkeypatch.setattr(package, command.replace("-", "_"), fake, raising=False)
     return fake
 
@@ -204,6 +205,18 @@ def test_without_json_figures_are_printed_line_by_line(stage: Stage, recipe: Pat
         "seeds        0, 1",
         "files        9 entries",
     ]
+
+
+def test_pack_takes_a_share_of_the_real_objects(stage: Stage) -> None:
+    assert call("pack", "run", "-o", "model").exit_code == 0
+    plain = stage.options
+    options = ("--reference", "--category", "car", "--category", "plane", "--pictures", "5", "--shapes", "4")
+    assert call("pack", "run", "-o", "model", *options, "--set", "evaluation.views=3").exit_code == 0
+    assert stage.arguments == (Path("run"), Talk()) and stage.options["output"] == Path("model")
+    changed = {name: value for name, value in stage.options.items() if plain[name] != value}
+    share = {"reference": True, "categories": ("car", "plane"), "pictures": 5, "shapes": 4}
+    assert changed == {**share, "overrides": ("evaluation.views=3",)}
+    assert (plain["pictures"], plain["shapes"]) == (Share.pictures, Share.shapes)
 
 
 def test_inspect_describes_or_prints_json(stage: Stage) -> None:

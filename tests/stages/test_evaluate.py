@@ -180,7 +180,7 @@ def test_an_unknown_category_names_those_that_exist(root: Path) -> None:
 
 def test_a_model_without_shards_says_where_to_look(root: Path, tmp_path: Path) -> None:
     (tmp_path / "vae").symlink_to(root / "vae")
-    with pytest.raises(ArtifactError, match="has no shards to compare with") as caught:
+    with pytest.raises(ArtifactError, match="has no shards and no reference set to compare with") as caught:
         evaluate.run("psnr", tmp_path, QUIET)
     assert "--reference DIR" in caught.value.hint
     with pytest.raises(ArtifactError, match="no workspace"):

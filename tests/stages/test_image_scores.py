@@ -1,28 +1,22 @@
 """FID, KID and CLIP similarities of sets whose figures are known, and what the metrics share."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from ln3d.artifacts.opening import open_artifact
-from ln3d.artifacts.publish import publish
-from ln3d.artifacts.tensors import save_tensors
 from ln3d.artifacts.workspace import Workspace
-from ln3d.config.recipe import Recipe
 from ln3d.data.collections.catalogue import list_objects, load_object
 from ln3d.data.readers.scene import normalised
-from ln3d.data.workers import GuardedPool, Outcome
-from ln3d.errors import LN3DError, MeshError, RecipeError, WeightsError
+from ln3d.data.workers import GuardedPool
+from ln3d.errors import ArtifactError, LN3DError, RecipeError, WeightsError
 from ln3d.export.mesh import Mesh, write_mesh
 from ln3d.generation.model import Generator
-from ln3d.models.autoencoder import Autoencoder
-from ln3d.models.dit import build_denoiser
 from ln3d.stages import evaluate, real_pictures
 from ln3d.stages.contestants import Samples
 from ln3d.stages.evaluate import Networks
@@ -32,6 +26,7 @@ from ln3d.stages.real_pictures import RealPictures, draw_each, drawing_order
 from ln3d.stages.reference import Reference
 from ln3d.talk import Talk
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
 QUIET = Talk(0)
 SMALL = ("evaluation.views=3", "evaluation.image_resolution=16", "evaluation.samples=3", "evaluation.points=256")
 
@@ -76,48 +71,6 @@ class Turned:
     def text_features(self, texts: Sequence[str]) -> np.ndarray:
         angles = np.radians([len(text) for text in texts])
         return np.stack([3 * np.cos(angles), 3 * np.sin(angles)], axis=1).astype(np.float32)
-
-
-class Here:
-    """Draws in this process, where the real pool would start others for every test."""
-
-    def __init__(self, make: Any, *_: object) -> None:
-        self.make = make
-
-    def __enter__(self) -> "Here":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def run(self, tasks: Sequence[Any]) -> Iterator[Outcome]:
-        for task in tasks:
-            try:
-                yield Outcome(task, self.make(task))
-            except MeshError as error:
-                yield Outcome(task, None, error.message)
-
-
-@pytest.fixture(autouse=True)
-def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(real_pictures, "GuardedPool", Here)
-
-
-@pytest.fixture(scope="module")
-def root(tiny_run: Workspace, tiny_recipe: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace with the tiny shards and an untrained model."""
-    torch.manual_seed(0)
-    recipe: Recipe = tiny_recipe("mesh.resolution=16", "diffusion.condition.kind=text", "diffusion.condition.depth=1")
-    workspace = Workspace(tmp_path_factory.mktemp("run") / "tiny")
-    workspace.root.mkdir()
-    workspace.path("shards").symlink_to(tiny_run.path("shards"))
-    inputs = {"shards": workspace.open("shards")}
-    with publish(workspace.path("vae"), "vae", recipe=recipe, inputs=inputs, details={"iso": 5.0}) as scratch:
-        save_tensors(scratch / "weights.safetensors", dict(Autoencoder(recipe.vae).state_dict()))
-    with publish(workspace.path("denoiser"), "denoiser", recipe=recipe, inputs={"vae": workspace.open("vae")}) as to:
-        save_tensors(to / "weights.safetensors", dict(build_denoiser(recipe.diffusion, recipe.vae.latent).state_dict()))
-        save_tensors(to / "statistics.safetensors", {"mean": torch.zeros(3, 2, 1, 1), "std": torch.ones(3, 2, 1, 1)})
-    return workspace.root
 
 
 @pytest.fixture
@@ -354,7 +307,8 @@ def test_what_does_not_fit_is_one_clear_line(
     assert caught.value.hint and "\n" not in caught.value.message
 
 
-def test_files_need_something_to_be_compared_with(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="has nothing to be compared with") as caught:
+def test_files_need_something_to_be_compared_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "DEFAULT_MODEL", tmp_path)
+    with pytest.raises(ArtifactError, match=r"no reference set to compare with \(nothing is there\)") as caught:
         evaluate.run("fid", None, QUIET, renders=tmp_path)
     assert "--reference" in caught.value.hint

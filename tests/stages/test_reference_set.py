@@ -1,0 +1,321 @@
+"""A model that carries features and surfaces of real objects is scored as if the objects were there."""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import trimesh
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ln3d.artifacts.opening import open_artifact
+from ln3d.artifacts.workspace import Workspace
+from ln3d.errors import ArtifactError, LN3DError, RecipeError, WeightsError
+from ln3d.export.mesh import Mesh
+from ln3d.generation import model as shipped
+from ln3d.stages import contestants, evaluate, inspect, pack, render_dataset
+from ln3d.stages.evaluate import Networks
+from ln3d.stages.evaluation_store import Store
+from ln3d.stages.pack_reference import Share, views_in_turn
+from ln3d.stages.real_objects import open_real_objects, pictures_of
+from ln3d.stages.reference_set import miniature, miniatures, quantised, unquantised
+from ln3d.talk import Talk
+
+pytestmark = pytest.mark.usefixtures("in_this_process")
+QUIET = Talk(0)
+SMALL = ("evaluation.views=3", "evaluation.image_resolution=16", "evaluation.samples=3", "evaluation.points=256")
+WHOLE, PART = Share(("car",), pictures=99, shapes=9), Share(("car",), pictures=4, shapes=2)
+
+
+@dataclass
+class Corners:
+    """A stand-in for a frozen network: the means of a picture's four corners."""
+
+    name: str = "inception"
+    sha256: str = "f" * 64
+    width: int = 4
+    resolution: int = 2
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        n, half = len(images), images.shape[1] // 2
+        return (images.reshape(n, 2, half, 2, half, 3).mean(axis=(2, 4, 5)).reshape(n, 4) / 64).astype(np.float32)
+
+    def networks(self) -> Networks:
+        return Networks(image=lambda name, device: self)
+
+
+def packed(root: Path, folder: Path, share: Share, overrides: Any = SMALL) -> Path:
+    def load(name: str, device: str) -> Corners:
+        return Corners(name)
+
+    given = {"categories": share.categories, "pictures": share.pictures, "shapes": share.shapes}
+    pack.run(root, QUIET, output=folder, reference=True, overrides=overrides, load=load, **given)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(in_this_process: None, tiny_recipe: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a workspace with shards alone: three cars in two colours, the vans held out, and one chair in two."""
+    recipe = tiny_recipe("dataset.collections=[{kind: parametric}]", "dataset.split={validation: 0, test: 0}")
+    held_out = {"held_out": ("parametric/car/van/red",)}
+    dataset = recipe.dataset.model_copy(update={"split": recipe.dataset.split.model_copy(update=held_out)})
+    workspace = Workspace(tmp_path_factory.mktemp("data"))
+    only = [f"parametric/{what}/{paint}" for what in ("car/*", "chair/plain") for paint in ("red", "blue")]
+    render_dataset.run(recipe.model_copy(update={"dataset": dataset}), workspace, QUIET, only=only)
+    return workspace.root
+
+
+@pytest.fixture(scope="module")
+def own(data: Path, publish_untrained: Callable[[Workspace], None], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a workspace with these shards and an untrained model."""
+    workspace = Workspace(tmp_path_factory.mktemp("own"))
+    workspace.path("shards").symlink_to(data / "shards")
+    publish_untrained(workspace)
+    return workspace.root
+
+
+@pytest.fixture(scope="module")
+def sets(own: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with two packed models: `whole` has all cars, `part` a part of them."""
+    folder = tmp_path_factory.mktemp("sets")
+    for name, share in {"whole": WHOLE, "part": PART}.items():
+        packed(own, folder / name, share)
+    return folder
+
+
+@pytest.fixture
+def whole(sets: Path) -> Path:
+    return sets / "whole"
+
+
+@pytest.fixture
+def part(sets: Path) -> Path:
+    return sets / "part"
+
+
+@pytest.fixture
+def ellipsoids(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let samples have ellipsoids as their surfaces."""
+    ball = trimesh.creation.icosphere(3, 0.8)
+
+    def surface(scene: object, resolution: int, *_: object) -> Mesh:
+        surface.calls += 1  # type: ignore[attr-defined]
+        stretched = np.asarray(ball.vertices) * [1, 0.3 + 0.2 * (surface.calls % 3), 0.5]  # type: ignore[attr-defined]
+        return Mesh(stretched.astype(np.float32), np.asarray(ball.faces, np.int64))
+
+    surface.calls = 0  # type: ignore[attr-defined]
+    monkeypatch.setattr(contestants, "field_mesh", surface)
+
+
+def scored(metric: str, model: Path | None, kept: Path | None, **options: Any) -> dict[str, Any]:
+    given = {"networks": Corners().networks(), "overrides": ("evaluation.samples=3",), "workspace": kept, **options}
+    return evaluate.run(metric, model, QUIET, **given)
+
+
+@pytest.mark.parametrize("metric", ["fid", "kid"])
+def test_a_whole_set_gives_the_figure_of_the_pictures(metric: str, own: Path, whole: Path, tmp_path: Path) -> None:
+    here = scored(metric, own, tmp_path / "a", reference=whole, category="car", overrides=SMALL)
+    there = scored(metric, own, tmp_path / "b", category="car", overrides=SMALL)
+    assert here[metric] == pytest.approx(there[metric], rel=2e-3)  # the features are in half precision
+    assert here["interval"] == pytest.approx(there["interval"], rel=5e-3)
+    assert here["details"]["held_out"]["value"] == pytest.approx(there["details"]["held_out"]["value"], rel=2e-3)
+    same = ("cameras", "pictures", "backbone", "seed", "resize", "interval")
+    assert [here["protocol"][name] for name in same] == [there["protocol"][name] for name in same]
+
+
+@pytest.mark.usefixtures("ellipsoids")
+def test_a_whole_set_gives_the_figures_of_the_shapes(own: Path, whole: Path, tmp_path: Path) -> None:
+    here = scored("mmd", own, tmp_path / "a", reference=whole, category="car", overrides=SMALL)
+    there = scored("mmd", own, tmp_path / "b", category="car", overrides=SMALL)
+    assert here["mmd"] == pytest.approx(there["mmd"], rel=1e-3)  # coordinates are in steps of 3e-5
+    for name in ("cov", "nna"):
+        assert here["details"][name] == there["details"][name]
+    assert here["protocol"]["cameras"] == there["protocol"]["cameras"]
+    assert here["protocol"]["reference"].startswith(f"all {there['details']['reference']} unique shapes")
+
+
+def test_a_part_says_how_much_it_is(own: Path, part: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = {"networks": Corners().networks(), "overrides": ("evaluation.samples=3",), "workspace": tmp_path}
+    report = evaluate.run("fid", part, Talk(1), category="car", **options)
+    cars = Workspace(own).open("shards")
+    total = sum(r["category"] == "car" for r in json.loads(cars.file("catalogue.json").read_text())["objects"])
+    described = report["protocol"]["reference"]
+    assert described.startswith(f"4 of {3 * total} pictures, of 4 of {total} real objects, drawn by the seed")
+    assert report["protocol"]["pictures"] == {"reference": 4, "evaluated": 9}
+    assert report["details"]["pictures"] == {"evaluated": 9, "reference": 4}
+    assert f"reference: {described}" in capsys.readouterr().err
+    assert set(report["inputs"]) == {"reference", "vae", "denoiser"}
+    assert open_artifact(report["report"], "report").manifest.inputs["reference"].kind == "reference"
+
+
+def test_the_set_holds_what_was_looked_at(own: Path, part: Path) -> None:
+    real = open_real_objects(own, SMALL, Store(own / "evaluation"))
+    kept = open_real_objects(part, (), Store(part))
+    records = {record.source_id: record for record in real.objects("car")}
+    pictures, theirs = pictures_of(kept, "car", QUIET), pictures_of(real, "car", QUIET)
+    network = Corners()
+    looks, every = pictures.looks(network, QUIET), theirs.looks(network, QUIET)
+    order = [record.source_id for record in theirs.records]
+    assert looks.seen.sum() == pictures.count == 4
+    for place, record in enumerate(pictures.records):
+        row = every.features[order.index(record.source_id)][looks.seen[place]]
+        np.testing.assert_allclose(looks.features[place][looks.seen[place]], row, rtol=1e-3)
+        assert record.captions == records[record.source_id].captions and record.licence
+        difference = pictures.portrait(record).astype(int) - theirs.portrait(records[record.source_id])
+        assert np.abs(difference).mean() < 8  # JPEG
+    for record in kept.scanned("car"):
+        surface = real.cloud(records[record.source_id])
+        np.testing.assert_allclose(kept.cloud(record), surface, atol=2e-5)
+    assert kept.shards_id == real.artifact.id
+
+
+def test_the_shipped_model_is_measured_out_of_the_box(
+    own: Path, part: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for module in (evaluate, shipped):
+        monkeypatch.setattr(module, "DEFAULT_MODEL", part)
+    before = {path: path.stat().st_mtime_ns for path in part.rglob("*")}
+    report = scored("fid", None, None, category="car")
+    assert report["fid"] > 0 and report["system"] == "shipped model"
+    assert Path(report["report"]) == Path("runs/shipped/report/fid-car-shipped-model")
+    assert (tmp_path / report["report"] / "report.json").is_file()
+    assert {path: path.stat().st_mtime_ns for path in part.rglob("*")} == before
+
+    ball = trimesh.creation.icosphere(1)
+    (tmp_path / "balls").mkdir()
+    for name in "ab":
+        ball.export(tmp_path / "balls" / f"{name}.ply")
+    theirs = scored("kid", None, None, meshes=tmp_path / "balls", category="car")
+    assert theirs["system"] == "balls" and theirs["details"]["generated"] == 2
+
+
+def test_missing_weights_name_the_one_command(part: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LN3D_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(WeightsError) as problem:
+        scored("fid", part, tmp_path, networks=Networks())
+    assert problem.value.hint == "run: ln3d fetch inception"
+
+
+@pytest.mark.parametrize(
+    ("metric", "options", "words", "hint"),
+    [
+        ("fid", {"category": "boat"}, "no object of category boat", "choose one of: car$"),
+        ("cov", {"category": "boat"}, "no object of category boat", "choose one of: car$"),
+        ("fid", {"overrides": ("evaluation.views=4",)}, "was measured with evaluation.views=3, not 4", "--reference"),
+        ("mmd", {"overrides": ("evaluation.points=99",)}, "evaluation.points=256, not 99", "--reference"),
+        ("fid", {"overrides": ("seed=1",)}, "changes evaluation", "leave it out"),
+        ("clip-i", {}, "holds features of inception, not of clip:ViT-B-32", "--reference"),
+        ("psnr", {}, "psnr needs pictures of real objects", "--reference"),
+        ("fid", {"networks": Corners(sha256="e" * 64).networks()}, "weights of inception are others", "pack"),
+    ],
+)
+def test_what_a_set_cannot_do_is_one_clear_line(
+    part: Path, tmp_path: Path, metric: str, options: dict[str, Any], words: str, hint: str
+) -> None:
+    with pytest.raises(LN3DError, match=words) as problem:
+        scored(metric, part, tmp_path, **options)
+    assert "\n" not in problem.value.message
+    assert problem.value.hint is not None
+    assert hint.removesuffix("$") in problem.value.hint and (hint[-1] != "$" or problem.value.hint.endswith(hint[:-1]))
+
+
+def test_a_folder_without_real_objects_says_what_it_has(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "vae").symlink_to(root / "vae")
+    with pytest.raises(ArtifactError, match=r"no shards and no reference set to compare with \(vae is there\)"):
+        scored("fid", tmp_path, tmp_path)
+
+
+def test_a_damaged_set_is_refused(part: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(part, damaged)
+    features = damaged / "reference" / "features.safetensors"
+    data = bytearray(features.read_bytes())
+    data[-1] ^= 1
+    features.write_bytes(data)
+    with pytest.raises(ArtifactError, match="damaged") as problem:
+        scored("fid", damaged, tmp_path)
+    assert "ln3d pack" in str(problem.value.hint)
+
+
+def test_inspect_counts_what_is_in_it(part: Path) -> None:
+    facts = inspect.run(part / "reference", QUIET)
+    counts = facts["details"]["categories"]["car"]
+    assert facts["contents"]["categories"] == {"car": facts["contents"]["objects"]}
+    assert counts["pictures"] == facts["contents"]["tensors"]["features.safetensors"]["shapes"]["features"][0] == 4
+    assert counts["shapes"] == facts["contents"]["tensors"]["clouds.safetensors"]["shapes"]["points"][0] == 2
+    assert facts["verified"]
+
+
+def test_packing_again_gives_the_same_artifact(own: Path, part: Path, tmp_path: Path) -> None:
+    again = packed(own, tmp_path / "again", PART)
+    ids = [open_artifact(folder / "reference", "reference", verify=True).id for folder in (part, again)]
+    assert ids[0] == ids[1]
+    with pytest.raises(ArtifactError, match="exists already"):
+        packed(own, again, PART)
+    chairs = packed(own, tmp_path / "all", Share(pictures=4, shapes=2))
+    details = open_artifact(chairs / "reference", "reference").manifest.details
+    assert list(details["categories"]) == ["car"]  # there is one chair in two colours: one shape
+
+
+def test_a_workspace_without_a_model_gives_the_set_alone(data: Path, tmp_path: Path) -> None:
+    folder = packed(data, tmp_path / "set", PART)
+    assert [path.name for path in sorted(folder.iterdir()) if not path.name.startswith(".")] == ["reference"]
+    with pytest.raises(ArtifactError, match="no vae"):
+        pack.run(data, QUIET, output=tmp_path / "model")
+    with pytest.raises(RecipeError, match="--category and --set are for a reference set"):
+        pack.run(data, QUIET, output=tmp_path / "model", categories=("car",))
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [
+        (Share(("car", "vase")), "no object of category vase"),
+        (Share(("chair",)), "only 1 shape of category chair"),
+        (Share(("car",), pictures=1), "are too few"),
+    ],
+)
+def test_what_cannot_be_packed_leaves_nothing(data: Path, tmp_path: Path, share: Share, words: str) -> None:
+    with pytest.raises(RecipeError, match=words):
+        packed(data, tmp_path / "set", share)
+    assert not (tmp_path / "set" / "reference").exists()
+
+
+@given(st.integers(1, 9), st.integers(1, 6), st.integers(1, 60), st.integers(0, 3))
+def test_views_are_drawn_in_turn(objects: int, views: int, count: int, seed: int) -> None:
+    chosen = views_in_turn(objects, views, count, seed, "car")
+    assert sum(map(len, chosen.values())) == min(count, objects * views)
+    assert all(some == sorted(set(some)) and set(some) <= set(range(views)) for some in chosen.values())
+    sizes = [len(chosen.get(place, [])) for place in range(objects)]
+    assert max(sizes) - min(sizes) <= 1
+    assert chosen == views_in_turn(objects, views, count, seed, "car")
+
+
+def test_every_view_is_as_likely() -> None:
+    seen = Counter(
+        (place, view)
+        for seed in range(600)
+        for place, some in views_in_turn(4, 3, 6, seed, "car").items()
+        for view in some
+    )
+    assert len(seen) == 12 and max(abs(n - 300) for n in seen.values()) < 5 * np.sqrt(600 / 4)
+
+
+@given(st.lists(st.floats(-1, 1, width=32), min_size=3, max_size=3))
+def test_a_step_is_small(point: list[float]) -> None:
+    points = np.float32([point])
+    assert np.abs(unquantised(quantised(points)) - points).max() <= 0.5 / 32767 + 1e-7
+
+
+def test_miniatures_come_back_at_their_places() -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (20, 3), dtype=np.uint8)
+    data = miniatures([np.broadcast_to(colour, (32, 32, 3)) for colour in colours], 16)
+    for place, colour in enumerate(colours):
+        found = miniature(data, place, 48)
+        assert found.shape == (48, 48, 3)
+        assert np.abs(found[16:32, 16:32].mean(axis=(0, 1)) - colour).max() < 4  # edges bleed in a JPEG
