@@ -1,6 +1,6 @@
 """What is evaluated: anything with a number of objects that have surfaces or pictures; a model's samples among it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -76,17 +76,24 @@ class Contestant(Protocol):
     def follows_reference(self) -> bool:
         """Whether the k-th object was made from the words of the k-th reference shape, the shapes taking turns."""
 
+    @property
+    def batch(self) -> int:
+        """How many objects in a row are made together, so that processes had better not divide them."""
+
     def identity(self) -> object:
         """Return what a report of it depends on, for a fingerprint."""
 
     def facts(self) -> dict[str, Any]:
         """Return what the protocol says of it."""
 
-    def clouds(self, reference: RealObjects, talk: Talk) -> Iterator[Cloud | str]:
-        """Yield the normalised outer surface of every object, or the reason why it has none."""
+    def clouds(self, reference: RealObjects, talk: Talk, places: Sequence[int] | None = None) -> Iterator[Cloud | str]:
+        """Yield the normalised outer surface of every object, or the reason why it has none.
 
-    def pictures(self, cameras: Cameras, talk: Talk) -> Iterator[Pictures | str]:
-        """Yield the views of every object, or the reason why there are none."""
+        `places` chooses objects, in ascending order; None is all.
+        """
+
+    def pictures(self, cameras: Cameras, talk: Talk, places: Sequence[int] | None = None) -> Iterator[Pictures | str]:
+        """Yield the views of every object, or of those at `places`, or the reason why there are none."""
 
 
 @dataclass
@@ -109,6 +116,11 @@ class Samples:
         """Whether the samples have prompts, which are the shapes' captions in turn."""
         return any(self.prompts)
 
+    @property
+    def batch(self) -> int:
+        """How many samples are drawn together."""
+        return _BATCH
+
     def identity(self) -> object:
         """Return the ids of the networks and the number of samples."""
         return [{name: artifact.id for name, artifact in self.generator.artifacts.items()}, len(self.prompts)]
@@ -128,40 +140,47 @@ class Samples:
             "drawing": "volume rendering, one ray per pixel, no jitter",
         }
 
-    def latents(self, talk: Talk) -> Iterator[Tensor]:
-        """Yield the latent of every sample (3 c h w), drawn in batches of sixteen unless it was drawn before."""
+    def latents(self, talk: Talk, places: Sequence[int] | None = None) -> Iterator[tuple[int, Tensor]]:
+        """Yield the number and the latent (3 c h w) of every sample, or of those at `places`.
+
+        They are drawn in batches of sixteen, unless they were drawn before.
+        """
         count = len(self.prompts)
-        with talk.progress("samples", count) as progress:
+        wanted = range(count) if places is None else places
+        with talk.progress("samples", len(wanted)) as progress:
             for start in range(0, count, _BATCH):
                 seeds = range(start, min(start + _BATCH, count))
-                for latent in self._batch(list(seeds)):
+                chosen = [seed for seed in seeds if seed in wanted]
+                latents = self._batch(list(seeds)) if chosen else []
+                for seed in chosen:
                     progress.advance()
-                    yield latent
+                    yield seed, latents[seed - start]
 
-    def clouds(self, reference: RealObjects, talk: Talk) -> Iterator[Cloud | str]:
+    def clouds(self, reference: RealObjects, talk: Talk, places: Sequence[int] | None = None) -> Iterator[Cloud | str]:
         """Yield the points that the cameras of the shards see of every sample's mesh, or why there is no surface."""
         cameras, points, seed = reference.shape_cameras(), reference.recipe.evaluation.points, reference.recipe.seed
         recipe = self.generator.recipe.mesh
         protocol = [cameras.facts(), points, seed, recipe.resolution, recipe.smallest_component, self._iso]
-        for number, latent in enumerate(self.latents(talk)):
-            key = [self._key(number), fingerprint(protocol)]
-            kept = self.store.kept_tensors("clouds", key)
-            if kept is not None:
-                yield kept["points"].numpy()
-                continue
-            try:
-                cloud = self._cloud(latent, cameras, points, key_seed(seed, "generated", number))
-            except (DivergedError, ValueError) as error:
-                yield f"seed {number}: {error}"
-                continue
-            self.store.keep_tensors("clouds", key, {"points": torch.from_numpy(cloud)})
-            yield cloud
+        for number, latent in self.latents(talk, places):
 
-    def pictures(self, cameras: Cameras, talk: Talk) -> Iterator[Pictures | str]:
+            def scan(number: int = number, latent: Tensor = latent) -> dict[str, Tensor]:
+                try:
+                    cloud = self._cloud(latent, cameras, points, key_seed(seed, "generated", number))
+                except (DivergedError, ValueError) as error:
+                    return {"reason": torch.tensor(list(str(error).encode()), dtype=torch.uint8)}
+                return {"points": torch.from_numpy(cloud)}
+
+            kept = self.store.tensors("clouds", [self._key(number), fingerprint(protocol)], scan)
+            if "reason" in kept:
+                yield f"seed {number}: {bytes(kept['reason'].tolist()).decode()}"
+            else:
+                yield kept["points"].numpy()
+
+    def pictures(self, cameras: Cameras, talk: Talk, places: Sequence[int] | None = None) -> Iterator[Pictures | str]:
         """Yield every sample seen by all cameras; empty fields are white pictures, and count."""
         poses, lenses = torch.from_numpy(cameras.camera_to_world), torch.from_numpy(cameras.intrinsics)
         how = fingerprint(cameras.facts(), self.generator.recipe.vae.renderer)
-        for number, latent in enumerate(self.latents(talk)):
+        for number, latent in self.latents(talk, places):
             key = [self._key(number), how]
 
             def draw(latent: Tensor = latent) -> Pictures:

@@ -22,6 +22,7 @@ from ln3d.stages.reference import RealObjects, Reference
 from ln3d.stages.score_tables import overview, table
 from ln3d.stages.submissions import MeshFolder, PictureFolder
 from ln3d.talk import Talk
+from ln3d.training.ranks import ALONE, MetTogether, Ranks, join
 
 METRICS = (*image_scores.METRICS, *shape_scores.METRICS, *reconstruction_scores.METRICS)
 _SCORING_VERSION = 2  # raise it when the same objects give another figure
@@ -56,6 +57,7 @@ class Request:
     workspace: Path | None = None
     dry_run: bool = False
     networks: Networks = field(default_factory=Networks)
+    ranks: Ranks = ALONE
 
     @property
     def submission(self) -> Path | None:
@@ -70,24 +72,26 @@ def run(metric: str, model: Path | None, talk: Talk, **options: Any) -> dict[str
     model. `meshes` or `renders` is a folder of another system's files in place of a model. Reports go to `output`, or
     below `workspace`, by default the reference's (`SHIPPED_RUN` for the shipped model). The value is under the
     metric's own name; made with a stand-in network, that name carries the network's. What was worked out is kept in
-    `<workspace>/evaluation`, for other metrics and for going on.
+    `<workspace>/evaluation`, for other metrics and for going on. Under torchrun the processes divide the work, and the
+    first one publishes.
 
     Raises RecipeError for a metric that does not exist, an unknown category, too few objects or files that do not fit
     the protocol, ArtifactError for a model without real objects or trained on others, WeightsError for a missing
     network, DivergedError where samples are empty.
     """
     request = Request(model=model, **options)
-    if metric == "all":
-        return _run_all(request, talk)
-    if metric not in METRICS:
+    if metric not in (*METRICS, "all"):
         raise RecipeError(f"there is no metric {metric}", f"choose one of: {', '.join(METRICS)}, all")
-    return _run(metric, request, talk)
+    with join(request.device) as (ranks, device):
+        request = replace(request, device=str(device), ranks=ranks)
+        return _run_all(request, talk) if metric == "all" else _run(metric, request, talk)
 
 
 def _run(metric: str, request: Request, talk: Talk) -> dict[str, Any]:
-    _check(metric, request)
-    reference = open_real_objects(_real_root(request), request.overrides, Store(_kept_in(request) / "evaluation"))
-    reference.check_category(request.category)
+    with request.ranks.together():
+        _check(metric, request)
+        reference = open_real_objects(_real_root(request), request.overrides, Store(_kept_in(request) / "evaluation"))
+        reference.check_category(request.category)
     if metric not in reconstruction_scores.METRICS:
         return _compare(metric, request, reference, talk)
     if not isinstance(reference, Reference):
@@ -102,6 +106,7 @@ def _run_all(request: Request, talk: Talk) -> dict[str, Any]:
     """Run every metric that fits what is evaluated; say which ones lack something, and what."""
     results: dict[str, dict[str, Any]] = {}
     lacking: dict[str, LN3DError] = {}
+    met: list[MetTogether] = []
     for metric in METRICS:
         if request.submission is not None and metric in reconstruction_scores.METRICS:
             continue
@@ -111,8 +116,10 @@ def _run_all(request: Request, talk: Talk) -> dict[str, Any]:
             results[str(result["metric"])] = result
         except LN3DError as error:
             lacking[metric] = error
+        except MetTogether as error:  # the first process says what it was
+            met.append(error)
     if not results:
-        raise next(iter(lacking.values()))
+        raise next(iter([*lacking.values(), *met]))
     if not request.dry_run:
         for line in overview(results):
             talk.say(line)
@@ -151,16 +158,17 @@ def _kept_in(request: Request) -> Path:
 
 
 def _reconstruct(metric: str, request: Request, reference: Reference, talk: Talk) -> dict[str, Any]:
-    generator = Generator.load(request.model, choose_device(request.device), sampling=False)
-    vae = generator.artifacts["vae"]
-    if not _trained_on(vae, reference):
-        raise ArtifactError(
-            f"the VAE {vae.path} was not trained on the shards {reference.artifact.path}",
-            "evaluate with the shards it was trained on: its training objects are no others",
-        )
     evaluation = reference.recipe.evaluation
-    listed = read_object_list(request.objects) if request.objects is not None else None
-    lpips = _perceptual(metric, request, evaluation.lpips, talk)
+    with request.ranks.together():
+        generator = Generator.load(request.model, choose_device(request.device), sampling=False)
+        vae = generator.artifacts["vae"]
+        if not _trained_on(vae, reference):
+            raise ArtifactError(
+                f"the VAE {vae.path} was not trained on the shards {reference.artifact.path}",
+                "evaluate with the shards it was trained on: its training objects are no others",
+            )
+        listed = read_object_list(request.objects) if request.objects is not None else None
+        lpips = _perceptual(metric, request, evaluation.lpips, talk)
     count = request.count if listed else request.count or evaluation.objects
     title = f"lpips[{lpips.name}]" if metric == "lpips" and lpips is not None and lpips.name != "alex" else metric
 
@@ -175,6 +183,7 @@ def _reconstruct(metric: str, request: Request, reference: Reference, talk: Talk
             vae=vae.id,
             lpips=lpips,
             listed=listed,
+            ranks=request.ranks,
         )
         report[title] = report.pop(metric)
         if listed is not None:
@@ -229,20 +238,24 @@ def _compare(metric: str, request: Request, reference: RealObjects, talk: Talk) 
     evaluation = reference.recipe.evaluation
     backbone: ImageBackbone | None = None
     wanted = evaluation.backbone if metric in ("fid", "kid") else evaluation.clip
-    if metric in image_scores.METRICS:
-        reference.check_network(wanted.partition("=")[0])
-    if metric in image_scores.METRICS and not request.dry_run:
-        backbone = request.networks.image(wanted, str(choose_device(request.device)))
-    contestant, inputs = _contestant(request, reference)
+    with request.ranks.together():
+        if metric in image_scores.METRICS:
+            reference.check_network(wanted.partition("=")[0])
+        if metric in image_scores.METRICS and not request.dry_run:
+            backbone = request.networks.image(wanted, str(choose_device(request.device)))
+        contestant, inputs = _contestant(request, reference)
     count = len(contestant.labels)
     title = image_scores.titled(metric, backbone.name if backbone else wanted.partition("=")[0])
 
     def measure() -> tuple[dict[str, Any], Sheet]:
         if backbone is None:
-            report, compared = shape_scores.shape_scores(metric, contestant, reference, request.category, talk)
+            device = choose_device(request.device)
+            report, compared = shape_scores.shape_scores(
+                metric, contestant, reference, request.category, talk, ranks=request.ranks, device=device
+            )
         else:
             report, compared = image_scores.image_scores(
-                metric, contestant, reference, request.category, backbone, talk
+                metric, contestant, reference, request.category, backbone, talk, request.ranks
             )
         return report, set_sheet(contestant, compared)
 
@@ -302,13 +315,16 @@ def _report(
     if request.dry_run:
         plan = {"stage": "eval", "metric": title, "system": system, "category": request.category, "count": count}
         return {**plan, "report": str(folder), "inputs": ids, "cameras": _cameras(title, request, reference, talk)}
-    report = published(folder, known)
+    with request.ranks.together():
+        report = published(folder, known)
     fresh = report is None
     if report is None:
         tune_allocator()
         scores, sheet = measure()
         report = {"metric": title, "system": system, "category": request.category, **scores, "inputs": ids}
-        keep_report(folder, report, sheet, recipe, inputs, known)
+        with request.ranks.together():
+            if request.ranks.first:
+                keep_report(folder, report, sheet, recipe, inputs, known)
     for line in table(report, siblings(folder, report)):
         talk.say(line)
     talk.say(f"published {folder}" if fresh else f"{folder} is up to date")

@@ -19,6 +19,7 @@ from ln3d.stages.real_objects import PicturesOfReal, pictures_of
 from ln3d.stages.reference import RealObjects
 from ln3d.stages.shape_scores import training
 from ln3d.talk import Talk
+from ln3d.training.ranks import ALONE, Ranks
 
 METRICS = ("fid", "kid", "clip-i", "clip-t")
 UNITS = {"fid": "", "kid": "%", "clip-i": "%", "clip-t": "%"}
@@ -52,20 +53,24 @@ def image_scores(
     category: str | None,
     backbone: ImageBackbone,
     talk: Talk,
+    ranks: Ranks = ALONE,
 ) -> tuple[dict[str, Any], Compared]:
     """Return the report of `metric` (fid, kid, clip-i or clip-t) without its artifact ids, and what was compared.
 
-    KID and the cosines of CLIP are in percent. Raises RecipeError for too few pictures, for a reference set that has
+    KID and the cosines of CLIP are in percent. The processes of `ranks` divide the pictures; all return the same
+    report, and the first one pictures. Raises RecipeError for too few pictures, for a reference set that has
     no features of this network, and for clip-t without prompts or with a network that reads no text; DivergedError
     where fewer than two objects have pictures.
     """
-    texts = _texts(contestant, backbone) if metric == "clip-t" else None
-    real, compared = pictures_of(reference, category, talk), Compared()
-    _check_counts(metric, real, backbone, contestant, talk)
-    theirs = real.looks(backbone, talk)
-    ours = _looks_at(contestant, real, compared, backbone, reference, talk)
-    compared.nearest = _nearest(ours, theirs, real.records)
-    compared.theirs = [real.portrait(record) for record in compared.nearest]
+    with ranks.together():
+        texts = _texts(contestant, backbone) if metric == "clip-t" else None
+        real, compared = pictures_of(reference, category, talk), Compared()
+        _check_counts(metric, real, backbone, contestant, talk)
+    theirs = real.looks(backbone, talk, ranks)
+    ours = _looks_at(contestant, real, compared, backbone, reference, talk, ranks)
+    with ranks.together():
+        if ranks.first:
+            _take_pictures(compared, contestant, real, _nearest(ours, theirs, real.records))
     if metric in ("fid", "kid"):
         details = _distances(metric, ours, theirs, real.records)
     elif texts is not None:
@@ -92,15 +97,28 @@ def _looks_at(
     backbone: ImageBackbone,
     reference: RealObjects,
     talk: Talk,
+    ranks: Ranks,
 ) -> Looks:
-    """Return the features of a contestant's pictures, and note in `compared` which there are, and the first ones."""
+    """Return the features of a contestant's pictures, and note in `compared` which there are."""
 
     def features(views: Pictures) -> Float[np.ndarray, "v d"]:
-        compared.ours += [views[0]] if len(compared.ours) < SHOWN else []
         return features_of(views, backbone.name, backbone.sha256, reference.store, backbone.features)
 
-    looks = (v if isinstance(v, str) else features(v) for v in contestant.pictures(real.cameras, talk))
-    return Looks.whole(np.stack(compared.sort(looks, "samples have no pictures")))
+    with ranks.together():
+        share = ranks.share(len(contestant.labels), contestant.batch)
+        seen = [v if isinstance(v, str) else features(v) for v in contestant.pictures(real.cameras, talk, share)]
+    seen = ranks.gathered(seen)
+    with ranks.together():
+        return Looks.whole(np.stack(compared.sort(seen, "samples have no pictures")))
+
+
+def _take_pictures(
+    compared: Compared, contestant: Contestant, real: PicturesOfReal, nearest: list[ObjectRecord]
+) -> None:
+    """Add the first view of the first objects, which were drawn before, and of the nearest training object of each."""
+    shown = compared.places[: len(nearest)]
+    compared.ours = [views[0] for views in contestant.pictures(real.cameras, Talk(0), shown)]
+    compared.nearest, compared.theirs = nearest, [real.portrait(record) for record in nearest]
 
 
 def _texts(contestant: Contestant, backbone: ImageBackbone) -> Float[np.ndarray, "n d"]:

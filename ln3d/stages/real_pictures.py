@@ -1,6 +1,5 @@
 """Pictures of real objects and of other meshes, drawn as those of the reference were."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -19,11 +18,12 @@ from ln3d.data.shards import ObjectRecord
 from ln3d.data.workers import GuardedPool
 from ln3d.errors import LN3DError, MeshError
 from ln3d.geometry.cameras import orbit
-from ln3d.runtime import available_cores
+from ln3d.runtime import own_cores
 from ln3d.stages.evaluation_store import Pictures, features_of
 from ln3d.stages.looks import Looks
 from ln3d.stages.reference import Cameras, Picture, RealObjects, Reference
 from ln3d.talk import Talk
+from ln3d.training.ranks import ALONE, Ranks
 
 Features = Float[np.ndarray, "k d"]
 
@@ -65,10 +65,12 @@ class RealPictures:
         """Return which real objects there are pictures of, in words."""
         return "all real objects of the category, whatever their split; held_out: those of the test split"
 
-    def looks(self, backbone: ImageBackbone, talk: Talk) -> Looks:
-        """Return what `backbone` makes of every view of every object, drawn where need be."""
+    def looks(self, backbone: ImageBackbone, talk: Talk, ranks: Ranks = ALONE) -> Looks:
+        """Return what `backbone` makes of every view of every object, drawn where need be, each process a share."""
         every = range(len(self.cameras.camera_to_world))
-        return Looks.whole(np.stack(self.features(backbone, dict.fromkeys(range(len(self.records)), every), talk)))
+        with ranks.together():
+            found = self.features(backbone, dict.fromkeys(ranks.share(len(self.records)), every), talk)
+        return Looks.whole(np.stack(ranks.gathered(found)))
 
     def features(self, backbone: ImageBackbone, views: Mapping[int, Sequence[int]], talk: Talk) -> list[Features]:
         """Return the features (k, d) of some `views` of some objects, named by their places among the records.
@@ -172,16 +174,11 @@ def draw_each(
     limits = order.limits
     with (
         talk.progress(title, len(tasks)) as progress,
-        GuardedPool(partial(draw_on_white, order), _workers(), limits.seconds, limits.memory_bytes) as pool,
+        GuardedPool(partial(draw_on_white, order), own_cores(), limits.seconds, limits.memory_bytes) as pool,
     ):
         for outcome in pool.run(tasks):
             progress.advance()
             yield int(outcome.task.key), outcome.reason if outcome.result is None else seen_of(order, outcome.result)
-
-
-def _workers() -> int:
-    """Return this process's share of the cores, where several processes of one run are on this machine."""
-    return max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def to_uint8(images: Float[np.ndarray, "v h w 3"] | Float[torch.Tensor, "v h w 3"]) -> UInt8[np.ndarray, "v h w 3"]:

@@ -25,6 +25,7 @@ from ln3d.models.autoencoder import Autoencoder
 from ln3d.stages.listed_objects import Chosen, listed_objects
 from ln3d.stages.reference import Reference
 from ln3d.talk import Talk
+from ln3d.training.ranks import ALONE, Ranks
 from ln3d.training.vae_step import evaluation_views, reconstruct
 
 SPLITS = LISTED_SPLITS
@@ -68,6 +69,7 @@ def reconstruction_scores(
     vae: str,
     lpips: Lpips | None = None,
     listed: Mapping[str, Groups] | None = None,
+    ranks: Ranks = ALONE,
 ) -> tuple[dict[str, Any], list[Reconstruction]]:
     """Return the report of `metric` (psnr, ssim or lpips) without its artifact ids, and what was compared.
 
@@ -76,22 +78,27 @@ def reconstruction_scores(
     groups, and beside every mean what asks nothing of a model (`_beside_baselines`). `count` is the most objects of a
     split, None for all. Views are drawn as large as the shards store them and averaged over areas down to
     `evaluation.resolution`, both pictures alike. `vae` is the id of the networks, under which their pictures are
-    kept. Raises RecipeError where the shards have no training object of the category, for an object that is listed
-    and not there or of another split, for a resolution that the stored one is no multiple of, and for one that is too
-    small for the metric.
+    kept. The processes of `ranks` divide the objects, and all return the same.
+
+    Raises RecipeError where the shards have no training object of the category, for an object that is listed and not
+    there or of another split, for a resolution that the stored one is no multiple of, and for one that is too small
+    for the metric.
     """
     shards, recipe = reference.shards, reference.recipe
-    side = compared_side(shards.resolution, recipe.evaluation.resolution)
-    _check_side(metric, side)
-    chosen = _chosen(shards.objects, category, count, listed)
-    if not any(chosen.get("train", {}).values()):
-        raise RecipeError("there is no training object to reconstruct", "leave out --category")
-    camera = _Camera(networks, Pictures(shards), reference, vae)
-    found = []
-    with talk.progress("reconstruct", len(list(_in_order(chosen)))) as progress:
-        for group, record in _in_order(chosen):
-            found.append(_reconstruction(camera, record, side, lpips, group))
-            progress.advance(psnr=found[-1].scores["psnr"])
+    with ranks.together():
+        side = compared_side(shards.resolution, recipe.evaluation.resolution)
+        _check_side(metric, side)
+        chosen = _chosen(shards.objects, category, count, listed)
+        if not any(chosen.get("train", {}).values()):
+            raise RecipeError("there is no training object to reconstruct", "leave out --category")
+        camera = _Camera(networks, Pictures(shards), reference, vae)
+        found, every = list[Reconstruction](), list(_in_order(chosen))
+        share = ranks.share(len(every))
+        with talk.progress("reconstruct", len(share)) as progress:
+            for group, record in every[share.start : share.stop]:
+                found.append(_reconstruction(camera, record, side, lpips, group))
+                progress.advance(psnr=found[-1].scores["psnr"])
+    found = ranks.gathered(found)
     if listed is not None:
         _add_baselines(found)
     details = {split: _split_details([f for f in found if f.record.split == split], recipe.seed) for split in SPLITS}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from jaxtyping import Float, Float32, UInt8
 
 from ln3d.artifacts.opening import Artifact
@@ -156,7 +157,12 @@ class Reference(RealObjects):
         return self.shapes(category)
 
     def cloud(self, record: ObjectRecord) -> Cloud:
-        """Return the outer surface of an object: the pixels of its stored depth maps, thinned and normalised."""
+        """Return the outer surface of an object: the pixels of its stored depth maps, thinned and normalised; kept."""
+        key = [self.artifact.id, record.source_id, self.recipe.evaluation.points, self.recipe.seed]
+        kept = self.store.tensors("clouds", key, lambda: {"points": torch.from_numpy(self._scan(record))})
+        return kept["points"].numpy()
+
+    def _scan(self, record: ObjectRecord) -> Cloud:
         if "depth" in record.lacks:
             raise RecipeError(f"{record.source_id} has no depth: its shape is unknown", "use fid, kid or clip-i")
         depth = np.stack([self.shards.depth(record.index, view) for view in range(self.shards.views)])

@@ -54,7 +54,7 @@ class KeptSearches:
 
     def _nearest(self, a: CloudSet, b: CloudSet, search: Callable[[], NearestSearch], advance: Advance) -> Nearest:
         within, of_a, of_b = a is b, _digests(a), _digests(b)
-        share, found = self.ranks.share(len(a), _BLOCK), []
+        share, found = self.ranks.share(len(a), _BLOCK), list[Nearest]()
         with self.ranks.together():
             for start in range(share.start, share.stop, _BLOCK):
                 rows = range(start, min(start + _BLOCK, share.stop))

@@ -2,18 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from itertools import islice
 from typing import Any
+
+import torch
 
 from ln3d.data.shards import ObjectRecord
 from ln3d.geometry.chamfer import CloudSet, cloud_set
-from ln3d.geometry.chamfer_minima import chamfer_minima
 from ln3d.metrics.bootstrap import Estimate, bootstrap_mean
 from ln3d.metrics.coverage import covered, matching_distances, own_kind
-from ln3d.runtime import available_cores
 from ln3d.stages.contestants import SHOWN, Compared, Contestant
 from ln3d.stages.reference import Cameras, RealObjects
+from ln3d.stages.shape_distances import KeptSearches
 from ln3d.talk import Talk
+from ln3d.training.ranks import ALONE, Ranks
 
 METRICS = ("cov", "mmd", "nna")
 UNITS = {"cov": "%", "mmd": "x1e-3", "nna": "%"}
@@ -21,30 +22,43 @@ _SCALES = {"cov": 100.0, "mmd": 1000.0, "nna": 100.0}
 
 
 def shape_scores(
-    metric: str, contestant: Contestant, reference: RealObjects, category: str | None, talk: Talk
+    metric: str,
+    contestant: Contestant,
+    reference: RealObjects,
+    category: str | None,
+    talk: Talk,
+    *,
+    ranks: Ranks = ALONE,
+    device: torch.device | None = None,
 ) -> tuple[dict[str, Any], Compared]:
     """Return the report of `metric` (cov, mmd or nna) without its artifact ids, and what was compared.
 
-    COV and 1-NNA are in percent, MMD is printed x1e3. Raises RecipeError for too few references, and DivergedError
-    where fewer than two objects have a surface.
+    COV and 1-NNA are in percent, MMD is printed x1e3. The processes of `ranks` divide the work; all return the same
+    report, and the first one pictures. Points are compared on a CUDA `device`, otherwise by search trees on all cores.
+    Raises RecipeError for too few references, and DivergedError where fewer than two objects have a surface.
     """
-    shapes, seed, compared = reference.scanned(category), reference.recipe.seed, Compared()
-    ours = cloud_set(compared.sort(contestant.clouds(reference, talk), "samples have no surface"))
-    theirs = cloud_set([reference.cloud(record) for record in shapes])
-    details = _details(ours, theirs, seed, talk)
-    seen, shown = training(shapes), _subset(ours, range(min(SHOWN, len(ours))))
-    near = chamfer_minima(shown, _subset(theirs, seen), workers=available_cores()).argmin(axis=1)
-    compared.nearest = [shapes[seen[j]] for j in near]
-    _take_pictures(compared, contestant, reference)
+    with ranks.together():
+        shapes, compared = reference.scanned(category), Compared()
+        real = [reference.cloud(shapes[i]) for i in ranks.share(len(shapes))]
+        made = list(contestant.clouds(reference, talk, ranks.share(len(contestant.labels), contestant.batch)))
+    real, made = ranks.gathered(real), ranks.gathered(made)
+    with ranks.together():
+        ours = cloud_set(compared.sort(made, "samples have no surface"), device)
+        theirs = cloud_set(real, device)
+    seed, searches = reference.recipe.seed, KeptSearches(reference.store, ranks)
+    details = _details(ours, theirs, seed, searches, talk)
     unseen = [i for i, record in enumerate(shapes) if record.split == "test"]
     if len(unseen) >= 2:
-        details["held_out"] = _details(ours, _subset(theirs, unseen), seed, Talk(0))
+        details["held_out"] = _details(ours, _subset(theirs, unseen), seed, searches, Talk(0))
     details |= {
         "generated": len(ours),
         "failed": len(compared.failures),
         "reference": len(shapes),
         "highest_possible_cov": 100.0 * min(1.0, len(ours) / len(shapes)),
     }
+    with ranks.together():
+        if ranks.first:
+            _take_pictures(compared, contestant, reference, ours, theirs, shapes)
     estimate = details[metric]
     report = {
         metric: estimate["value"],
@@ -61,23 +75,29 @@ def training(records: Sequence[ObjectRecord]) -> list[int]:
     return [i for i, record in enumerate(records) if record.split == "train"] or list(range(len(records)))
 
 
-def _take_pictures(compared: Compared, contestant: Contestant, reference: RealObjects) -> None:
-    """Add a picture of each object that is shown and of its nearest training object, from the first camera."""
+def _take_pictures(
+    compared: Compared,
+    contestant: Contestant,
+    reference: RealObjects,
+    ours: CloudSet,
+    theirs: CloudSet,
+    shapes: Sequence[ObjectRecord],
+) -> None:
+    """Find the nearest training object of the first ones, and add a picture of each and of it from the first camera."""
+    seen, shown = training(shapes), _subset(ours, range(min(SHOWN, len(ours))))
+    number, _ = KeptSearches(reference.store).nearest(shown, _subset(theirs, seen))
+    compared.nearest = [shapes[seen[j]] for j in number]
     cameras = reference.shape_cameras()
     first = Cameras(cameras.camera_to_world[:1], cameras.intrinsics[:1], cameras.size)
-    shown = compared.places[: len(compared.nearest)]
-    looks = islice(contestant.pictures(first, Talk(0)), shown[-1] + 1)
-    compared.ours = [views[0] for place, views in enumerate(looks) if place in shown]
+    compared.ours = [views[0] for views in contestant.pictures(first, Talk(0), compared.places[: len(shown)])]
     compared.theirs = [reference.portrait(record) for record in compared.nearest]
 
 
-def _details(ours: CloudSet, theirs: CloudSet, seed: int, talk: Talk) -> dict[str, Any]:
-    workers = available_cores()
+def _details(ours: CloudSet, theirs: CloudSet, seed: int, searches: KeptSearches, talk: Talk) -> dict[str, Any]:
     g, r = len(ours), len(theirs)
-    with talk.progress("chamfer", g * r + g * g + r * r) as progress:
+    with talk.progress("chamfer", searches.share(g, r, g, r)) as progress:
         between, within, among = (
-            chamfer_minima(a, b, workers=workers, progress=progress.advance)
-            for a, b in ((ours, theirs), (ours, ours), (theirs, theirs))
+            searches.minima(a, b, progress.advance) for a, b in ((ours, theirs), (ours, ours), (theirs, theirs))
         )
     values = {
         "cov": covered(between),
@@ -91,7 +111,8 @@ def _details(ours: CloudSet, theirs: CloudSet, seed: int, talk: Talk) -> dict[st
 
 
 def _subset(clouds: CloudSet, chosen: Sequence[int]) -> CloudSet:
-    return CloudSet(tuple(clouds.points[i] for i in chosen), tuple(clouds.trees[i] for i in chosen))
+    points, trees = (tuple(column[i] for i in chosen) for column in (clouds.points, clouds.trees))
+    return CloudSet(points, trees, clouds.chunk)
 
 
 def _protocol(contestant: Contestant, reference: RealObjects, category: str | None) -> dict[str, Any]:

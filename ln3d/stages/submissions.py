@@ -1,6 +1,6 @@
 """Other systems' output: a folder of meshes, or of pictures, in place of a model."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,11 @@ class MeshFolder:
         """Whether each object was made from the words of a known real one: that cannot be told."""
         return False
 
+    @property
+    def batch(self) -> int:
+        """One: every mesh is drawn by itself."""
+        return 1
+
     def identity(self) -> object:
         """Return a hash of all files and the number of objects."""
         return ["meshes", self._digest, len(self.entries)]
@@ -79,13 +84,13 @@ class MeshFolder:
             "drawing": f"as the reference, lighting {_LIGHTING}; bounding sphere of radius 0.9 at the origin",
         }
 
-    def clouds(self, reference: RealObjects, talk: Talk) -> Iterator[Cloud | str]:
+    def clouds(self, reference: RealObjects, talk: Talk, places: Sequence[int] | None = None) -> Iterator[Cloud | str]:
         """Yield the points that the cameras of the shards see of every mesh, or why it cannot be read."""
-        order = drawing_order(reference, reference.shape_cameras(), _LIGHTING)
+        order, wanted = drawing_order(reference, reference.shape_cameras(), _LIGHTING), self._wanted(places)
         points, seed = reference.recipe.evaluation.points, reference.recipe.seed
         keys = [[drawing_key(order, [self._digest, label]), points, seed] for label in self.labels]
         reasons: dict[int, str] = {}
-        missing = [place for place, key in enumerate(keys) if self.store.kept_tensors("clouds", key) is None]
+        missing = [place for place in wanted if self.store.kept_tensors("clouds", keys[place]) is None]
         for turn, seen in draw_each(order, [self.entries[place] for place in missing], talk, "scan meshes"):
             place = missing[turn]
             if isinstance(seen, str):
@@ -99,22 +104,25 @@ class MeshFolder:
                 reasons[place] = f"{self.labels[place]}: {error}"
                 continue
             self.store.keep_tensors("clouds", keys[place], {"points": torch.from_numpy(cloud)})
-        for place, key in enumerate(keys):
-            yield reasons[place] if place in reasons else _kept(self.store, key)
+        for place in wanted:
+            yield reasons[place] if place in reasons else _kept(self.store, keys[place])
 
-    def pictures(self, cameras: Cameras, talk: Talk) -> Iterator[Pictures | str]:
+    def pictures(self, cameras: Cameras, talk: Talk, places: Sequence[int] | None = None) -> Iterator[Pictures | str]:
         """Yield every mesh seen by all cameras, or why it cannot be drawn."""
-        order = drawing_order(self.reference, cameras, _LIGHTING)
+        order, wanted = drawing_order(self.reference, cameras, _LIGHTING), self._wanted(places)
         keys = [drawing_key(order, [self._digest, label]) for label in self.labels]
         reasons: dict[int, str] = {}
-        missing = [place for place, key in enumerate(keys) if self.store.kept_pictures(key) is None]
+        missing = [place for place in wanted if self.store.kept_pictures(keys[place]) is None]
         for turn, seen in draw_each(order, [self.entries[place] for place in missing], talk, "draw meshes"):
             if isinstance(seen, str):
                 reasons[missing[turn]] = f"{self.labels[missing[turn]]}: {seen}"
             else:
                 self.store.keep_pictures(keys[missing[turn]], seen.colour)
-        for place, key in enumerate(keys):
-            yield reasons[place] if place in reasons else self.store.pictures(key)
+        for place in wanted:
+            yield reasons[place] if place in reasons else self.store.pictures(keys[place])
+
+    def _wanted(self, places: Sequence[int] | None) -> Sequence[int]:
+        return range(len(self.entries)) if places is None else places
 
 
 @dataclass
@@ -159,6 +167,11 @@ class PictureFolder:
         """Whether each object was made from the words of a known real one: that cannot be told."""
         return False
 
+    @property
+    def batch(self) -> int:
+        """One: every object is read by itself."""
+        return 1
+
     def identity(self) -> object:
         """Return a hash of all files and the number of objects."""
         return ["renders", self._digest, len(self.objects)]
@@ -172,16 +185,16 @@ class PictureFolder:
             "drawing": "pictures as given, averaged over areas where larger, blended on white",
         }
 
-    def clouds(self, reference: RealObjects, talk: Talk) -> Iterator[Cloud | str]:
+    def clouds(self, reference: RealObjects, talk: Talk, places: Sequence[int] | None = None) -> Iterator[Cloud | str]:
         """Raise RecipeError: pictures have no surface."""
         raise RecipeError(f"the pictures of {self.name} have no surface to compare", "give its meshes: --meshes FOLDER")
 
-    def pictures(self, cameras: Cameras, talk: Talk) -> Iterator[Pictures | str]:
+    def pictures(self, cameras: Cameras, talk: Talk, places: Sequence[int] | None = None) -> Iterator[Pictures | str]:
         """Yield the views of every object in the order of their names.
 
         Raises RecipeError where their number or size does not fit the protocol, or one cannot be read.
         """
-        for place in self.objects:
+        for place in self.objects if places is None else [self.objects[i] for i in places]:
             files = sorted(place.glob("*.png"))
             if len(files) != len(cameras.camera_to_world):
                 raise RecipeError(

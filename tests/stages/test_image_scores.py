@@ -232,7 +232,7 @@ def test_worker_processes_draw_what_this_one_does(reference: Reference, monkeypa
     order = drawing_order(reference, reference.shape_cameras(), "rig")
     ((_, here),) = draw_each(order, entries, QUIET, "draw")
     monkeypatch.setattr(real_pictures, "GuardedPool", GuardedPool)
-    monkeypatch.setattr(real_pictures, "available_cores", lambda: 1)
+    monkeypatch.setattr(real_pictures, "own_cores", lambda: 1)
     ((_, there),) = draw_each(order, entries, QUIET, "draw")
     assert not isinstance(here, str) and not isinstance(there, str)
     assert np.array_equal(here.colour, there.colour) and np.array_equal(here.depth, there.depth)
