@@ -36,10 +36,12 @@ def gaussian(features: Float[np.ndarray, "n d"]) -> Gaussian:
     if not np.isfinite(values).all():
         raise ValueError("a feature is not finite")
     mean = values.mean(axis=0)
-    scaled = (values - mean) / (len(values) - 1) ** 0.5
-    if len(scaled) <= scaled.shape[1]:
-        return Gaussian(torch.from_numpy(mean), torch.from_numpy(scaled))
-    covariance = scaled.T @ scaled  # of a symmetric product NumPy computes one half only, torch both
+    centred = values - mean
+    if len(centred) <= centred.shape[1]:
+        centred /= (len(values) - 1) ** 0.5
+        return Gaussian(torch.from_numpy(mean), torch.from_numpy(centred))
+    covariance = centred.T @ centred  # of a symmetric product NumPy computes one half only, torch both
+    covariance /= len(values) - 1
     return Gaussian(torch.from_numpy(mean), _root(torch.from_numpy(covariance)))
 
 
