@@ -28,6 +28,8 @@ ABLATION = ["conv", "vit", "dit", "pluecker", "cross_plane", "self_plane"]
 """The rows of the paper's table, each with one idea more than the one before."""
 FEW_VIEWS = ["monocular", "two_views"]
 """What the paper says of few pictures per object."""
+ENCODERS = ["aligned", "distilled", "tuned"]
+"""Other ways to an encoder, before the decoder of the last row."""
 SHAPENET_PARTS = {"encoder": 5862744, "decoder": 128144640, "upsampler": 1015168, "head": 2372}
 AUTOENCODERS = {
     "everyday": {"encoder": 1154312, "decoder": 2706240, "upsampler": 245584, "head": 5508},
@@ -129,7 +131,8 @@ def _differences(one: object, other: object, place: str = "") -> set[str]:
 
 def test_every_row_of_the_ablation_adds_one_idea() -> None:
     rows = [_row(name).model_dump() for name in ABLATION]
-    assert sorted(p.stem for p in (FOLDER / "ablation").glob("*.yaml")) == sorted(["base", *ABLATION, *FEW_VIEWS])
+    names = sorted(path.stem for path in (FOLDER / "ablation").glob("*.yaml"))
+    assert names == sorted(["base", *ABLATION, *FEW_VIEWS, *ENCODERS])
     steps = [_differences(one, other) - {"name"} for one, other in zip(rows[:-1], rows[1:], strict=True)]
     assert steps == [
         {"vae.decoder.variant"},
@@ -143,7 +146,7 @@ def test_every_row_of_the_ablation_adds_one_idea() -> None:
 
 def test_the_ablation_is_made_on_the_data_of_the_quick_recipe() -> None:
     quick = _recipe("quick")
-    for name in [*ABLATION, *FEW_VIEWS]:
+    for name in [*ABLATION, *FEW_VIEWS, *ENCODERS]:
         assert _row(name).dataset == quick.dataset
         assert _row(name).vae.supervision.held_out_views == quick.vae.supervision.held_out_views
         check_views(_row(name).vae, quick.dataset.cameras.views)
@@ -157,6 +160,21 @@ def test_rows_of_the_ablation_build_and_differ_in_size_where_they_should(name: s
     assert len(networks.decoder.blocks) == (0 if name == "conv" else 4)
     assert networks.decoder.stacked == (name in ("conv", "vit", "dit", "pluecker"))
     assert networks.plane_side == 64
+
+
+def test_encoders_are_compared_before_the_same_decoder() -> None:
+    base = _row("base").model_dump()
+    schedule = {"vae.losses.kl_start", "vae.losses.kl_end", "vae.training.steps"}
+    rates = {"vae.training.learning_rate", "vae.training.warmup"}
+    allowed = {
+        "aligned": {"vae.encoder.kind", "vae.encoder.width"} | schedule,
+        "distilled": {"vae.supervision.kind", "vae.training.steps"},
+        "tuned": schedule | rates,
+    }
+    for name in ENCODERS:
+        assert _differences(_row(name).model_dump(), base) - {"name"} <= allowed[name]
+    assert (_row("aligned").vae.encoder.kind, _row("distilled").vae.supervision.kind) == ("aligned", "latents")
+    assert _row("tuned").vae.encoder == _row("distilled").vae.encoder == _row("self_plane").vae.encoder
 
 
 @pytest.mark.parametrize("name", UNET)

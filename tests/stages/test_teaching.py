@@ -1,0 +1,79 @@
+"""`train-vae` of an encoder that learns the latents of another VAE: where they come from, and what is refused."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from ln3d.artifacts.tensors import load_tensors
+from ln3d.artifacts.workspace import Workspace
+from ln3d.config.recipe import Recipe
+from ln3d.errors import ArtifactError, RecipeError
+from ln3d.stages import encode, train_vae
+from ln3d.talk import Talk
+
+RecipeOf = Callable[..., Recipe]
+QUIET = Talk(0)
+SHORT = ("vae.training.steps=4", "vae.training.validate_every=2", "vae.training.checkpoint_every=2")
+LATENTS = (
+    *SHORT,
+    "vae.encoder.kind=image",
+    "vae.supervision.kind=latents",
+    "vae.augmentation.saturation=1",
+    "vae.augmentation.permutation=0",
+)
+
+
+@pytest.fixture(scope="module")
+def teacher(tiny_run: Workspace, tiny_recipe: RecipeOf, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace with a VAE of the aligned encoder and its latents."""
+    workspace = Workspace(tmp_path_factory.mktemp("teacher"))
+    shutil.copytree(tiny_run.path("shards"), workspace.path("shards"))
+    train_vae.run(tiny_recipe(*SHORT), workspace, QUIET)
+    encode.run(tiny_recipe(*SHORT), workspace, QUIET)
+    return workspace
+
+
+def test_the_encoder_is_new_and_all_else_the_teachers(
+    own_run: Workspace, teacher: Workspace, tiny_recipe: RecipeOf
+) -> None:
+    recipe = tiny_recipe(*LATENTS)
+    report = train_vae.run(recipe, own_run, QUIET, init_from=teacher.root)
+    artifact, start = own_run.open("vae", verify=True), teacher.open("vae")
+    lineage = {role: entry.id for role, entry in artifact.manifest.inputs.items()}
+    kinds = {"shards": "shards", "start": "vae", "latents": "latents"}
+    assert lineage == {role: teacher.open(kind).id for role, kind in kinds.items()}
+    mine, theirs = (load_tensors(one.file("weights.safetensors")) for one in (artifact, start))
+    shared = {name for name in theirs if not name.startswith("encoder.")}
+    assert shared == {name for name in mine if not name.startswith("encoder.")}
+    density = f"head.{max(int(n.split('.')[1]) for n in shared if n.startswith('head.'))}.bias"
+    for name in shared - {density}:
+        assert torch.equal(mine[name], theirs[name]), name
+    moved = mine[density] - theirs[density]  # by the calibration of either
+    torch.testing.assert_close(moved, torch.tensor([report["density_offset"], 0.0, 0.0, 0.0]))
+    assert report["figures"].keys() == {"psnr_train", "psnr_validation"}
+    assert train_vae.run(recipe, own_run, QUIET, init_from=teacher.root) == report
+
+
+def test_there_must_be_latents_of_the_same_vae_and_shards(
+    own_run: Workspace, teacher: Workspace, tiny_recipe: RecipeOf, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(*LATENTS)
+    with pytest.raises(RecipeError, match="no VAE whose latents could be learned") as lacking:
+        train_vae.run(recipe, own_run, QUIET)
+    assert "--init-from" in lacking.value.hint
+    other = tmp_path / "other"
+    shutil.copytree(teacher.path("vae"), other / "vae")
+    with pytest.raises(ArtifactError, match="latents does not exist"):
+        train_vae.run(recipe, own_run, QUIET, init_from=other)
+    shutil.copytree(teacher.path("latents"), other / "latents")
+    shutil.rmtree(other / "vae")
+    elsewhere = Workspace(other)
+    shutil.copytree(own_run.path("shards"), elsewhere.path("shards"))
+    train_vae.run(tiny_recipe(*SHORT, "seed=1"), elsewhere, QUIET)
+    with pytest.raises(ArtifactError, match="is not made from the vae of this training") as unlike:
+        train_vae.run(recipe, own_run, QUIET, init_from=other)
+    assert "ln3d encode" in unlike.value.hint
+    assert not own_run.has("vae")
