@@ -30,7 +30,7 @@ from ln3d.stages.starting_weights import open_start, start_from
 from ln3d.stages.teaching import open_latents, taught
 from ln3d.talk import Talk
 from ln3d.training.density_offset import calibrate_density
-from ln3d.training.loop import Trained, keep_sheets, train
+from ln3d.training.loop import Task, Trained, keep_sheets, train
 from ln3d.training.optimiser import learning_rate_factors
 from ln3d.training.ranks import join
 from ln3d.training.vae_rendering import radiance
@@ -69,7 +69,7 @@ def run(
                 held.enter_context(workspace.lock("train-vae"))
             shards, start = workspace.shards(), open_start(init_from, "vae")
             latents = open_latents(recipe.vae, start, shards.id)
-            roles = {"shards": shards, "start": start, "latents": latents}
+            roles: dict[str, Sealed | None] = {"shards": shards, "start": start, "latents": latents}
             inputs = {role: artifact for role, artifact in roles.items() if artifact is not None}
             mark = training_mark("vae", recipe, {role: artifact.id for role, artifact in inputs.items()})
             done = up_to_date(workspace, "vae", mark, mark_of_trained)
@@ -81,7 +81,7 @@ def run(
             return _summary(done)
         with ranks.together():
             task = _task(recipe, ShardSet(shards), start if latents is None else None)
-            learned = taught(task, start, latents) if start is not None and latents is not None else task
+            learned: Task = taught(task, start, latents) if start is not None and latents is not None else task
         trained = train(
             learned,
             recipe.vae.training,
