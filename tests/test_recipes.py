@@ -168,7 +168,7 @@ def test_encoders_are_compared_before_the_same_decoder() -> None:
     rates = {"vae.training.learning_rate", "vae.training.warmup"}
     allowed = {
         "aligned": {"vae.encoder.kind", "vae.encoder.width"} | schedule,
-        "distilled": {"vae.supervision.kind", "vae.training.steps"},
+        "distilled": {"vae.supervision.kind", "vae.training.steps", "vae.training.validate_every"},
         "tuned": schedule | rates,
     }
     for name in ENCODERS:
