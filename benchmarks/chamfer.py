@@ -55,9 +55,19 @@ def real(workspace: Path, count: int, points: int) -> list[np.ndarray]:
     shapes = list({record.shape_id: record for record in reversed(shards.objects)}.values())[::-1]
     if len(shapes) < count:
         raise SystemExit(f"{workspace} has {len(shapes)} shapes, {count} are needed: lower --clouds")
-    clouds = []
-    for number in range(count):
-        i = shapes[number * len(shapes) // count].index
+    chosen = [shapes[number * len(shapes) // count].index for number in range(count)]
+    clouds: list[Any] = [None] * count
+    with get_context("spawn").Pool(_WORKERS) as pool:
+        parts = pool.starmap(surfaces, [(workspace, chosen[k::_WORKERS], points) for k in range(_WORKERS)])
+    for k, part in enumerate(parts):
+        clouds[k::_WORKERS] = part
+    return clouds
+
+
+def surfaces(workspace: Path, objects: list[int], points: int) -> list[np.ndarray]:
+    """Return the normalised outer surfaces of some objects of a workspace's shards: their depth maps, thinned."""
+    shards, clouds = ShardSet(Workspace(workspace).open("shards")), []
+    for i in objects:
         depth = np.stack([shards.depth(i, view) for view in range(shards.views)])
         seen = unproject(depth, shards.camera_to_world(i), shards.intrinsics(i))
         clouds.append(normalised_cloud(thinned(seen, points, seed=i)).astype(np.float32))

@@ -111,7 +111,7 @@ def _details(ours: CloudSet, theirs: CloudSet, seed: int, searches: KeptSearches
 
 
 def _subset(clouds: CloudSet, chosen: Sequence[int]) -> CloudSet:
-    points, trees = (tuple(column[i] for i in chosen) for column in (clouds.points, clouds.trees))
+    points, trees = tuple(clouds.points[i] for i in chosen), tuple(clouds.trees[i] for i in chosen)
     return CloudSet(points, trees, clouds.chunk)
 
 

@@ -72,9 +72,9 @@ def _scored(metric: str, root: Path, kept: Path) -> dict[str, Any]:
         ("fid", Generator, "views", 6),
         ("fid", Mean, "features", 6 + 9),
         ("cov", Samples, "_cloud", 6),
-        ("cov", Reference, "_scan", 6),
+        ("cov", Reference, "_scan", 5),
         ("cov", NearestSearch, "nearest", 3 + 3 + 3),
-        ("psnr", reconstruction_scores, "reconstruct", 8),
+        ("psnr", reconstruction_scores, "reconstruct", 7),
     ],
 )
 def test_it_goes_on_where_it_was(
