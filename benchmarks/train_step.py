@@ -84,6 +84,7 @@ KINDS = {  # operators by name; what an operator calls is not counted as its own
     "plane sampling": r"aten::\w*(grid_sampler|embedding_bag)\w*",
 }
 PRODUCTS = ("matrix products", "convolutions", "attention")
+LISTED = 12  # other operators
 
 
 class Watched(VaeTask):
@@ -199,8 +200,8 @@ def _shares(profiler: torch.profiler.profile, seconds: float) -> dict[str, float
     for event in profiler.key_averages():
         kind = next((kind for kind, name in KINDS.items() if re.fullmatch(name, event.key)), event.key)
         own[kind] += event.self_cpu_time_total / 1e6 / seconds
-    shares = dict.fromkeys(KINDS, 0.0) | dict(own.most_common(16))
-    return shares | {"between operators": 1 - sum(own.values())}
+    names = [*KINDS, *[name for name, _ in own.most_common() if name not in KINDS][:LISTED]]
+    return {name: own[name] for name in names} | {"between operators": 1 - sum(own.values())}
 
 
 def in_own_process(name: str, options: argparse.Namespace, steps: int, *flags: str) -> dict[str, Any]:

@@ -58,6 +58,17 @@ def elsewhere(tmp_path: Path) -> Iterator[None]:
     os.chdir(before)
 
 
+@pytest.fixture
+def exact_products() -> Iterator[None]:
+    """Convolve in fp32 on a CUDA device where the CPU is compared with it, not in TF32; matrix products do anyway."""
+    import torch
+
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    yield
+    torch.backends.cudnn.allow_tf32 = before
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """Return the root of the repository."""

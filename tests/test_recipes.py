@@ -31,16 +31,26 @@ FEW_VIEWS = ["monocular", "two_views"]
 ENCODERS = ["aligned", "distilled", "tuned"]
 """Other ways to an encoder, before the decoder of the last row."""
 SHAPENET_PARTS = {"encoder": 5862744, "decoder": 128144640, "upsampler": 1015168, "head": 2372}
+DEFAULT_PARTS = {"encoder": 1041176, "decoder": 4039104, "upsampler": 941440, "head": 2372}
 AUTOENCODERS = {
     "everyday": {"encoder": 1154312, "decoder": 2706240, "upsampler": 245584, "head": 5508},
     "ffhq": SHAPENET_PARTS,
     "objaverse": {"encoder": 5866776, "decoder": 454159360, "upsampler": 1047936, "head": 2372},
     "quick": {"encoder": 1154312, "decoder": 2706240, "upsampler": 245584, "head": 5508},
-    "reference": {"encoder": 1041176, "decoder": 4039104, "upsampler": 941440, "head": 2372},
+    "packages": DEFAULT_PARTS,  # data alone
+    "reference": DEFAULT_PARTS,
     **dict.fromkeys(SHAPENET, SHAPENET_PARTS),
     "smoke": {"encoder": 297608, "decoder": 153664, "upsampler": 76296, "head": 420},
 }
-DENOISERS = {"everyday": 7877952, "objaverse": 458642448, "quick": 7877952, "reference": 6989328, "smoke": 257616}
+DEFAULT_DENOISER = 6989328
+DENOISERS = {
+    "everyday": 7877952,
+    "objaverse": 458642448,
+    "packages": DEFAULT_DENOISER,
+    "quick": 7877952,
+    "reference": DEFAULT_DENOISER,
+    "smoke": 257616,
+}
 
 
 def _recipe(name: str) -> Recipe:

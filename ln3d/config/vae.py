@@ -143,7 +143,7 @@ class SupervisionConfig(Section):
     """Side of the `crop` window in pixels."""
     foreground: float = Field(0.875, ge=0, le=1)
     """Probability that a ray or a crop is drawn near the object."""
-    near_miss: float = Field(1.0, gt=0)
+    near_miss: float = Field(2.0, gt=0)
     """How often a pixel just outside an outline is drawn, where one just inside has 2 and one well inside 1. At 2 both
     sides count alike; below, density grows over outlines, since what it hides there is seldom looked at."""
     resolution: int | None = None

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from ln3d.errors import RecipeError
 
@@ -93,7 +93,7 @@ def read_object_list(path: Path) -> dict[str, Groups]:
 
 
 def _groups(value: object, path: Path) -> Groups:
-    groups = value if isinstance(value, dict) else {"": value}
+    groups: dict[str, Any] = value if isinstance(value, dict) else {"": value}
     for ids in groups.values():
         if not (isinstance(ids, list) and all(isinstance(name, str) for name in ids)):
             raise RecipeError(f"{path}: source ids stand in lists of text", _LIST_LAYOUT)

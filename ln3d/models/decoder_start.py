@@ -25,7 +25,8 @@ def start_from_blocks(decoder: Decoder, name: str) -> str:
     backbone = load_backbone(name)
     assert isinstance(backbone, Embedding)  # what `check_start` lets through
     network: Any = backbone.network
-    for block, depth in zip(decoder.blocks, spread_depths(len(network.blocks), len(decoder.blocks)), strict=True):
+    blocks: Any = decoder.blocks
+    for block, depth in zip(blocks, spread_depths(len(network.blocks), len(blocks)), strict=True):
         copy_block(network.blocks[depth], block)
     return backbone.sha256
 
@@ -50,13 +51,15 @@ def copy_block(source: Any, block: DecoderBlock) -> None:
     """Copy what a block of timm's vision transformer multiplies; its norms and layer scales become part of it."""
     _copy(source.attn.qkv, block.attention.qkv, norm=source.norm1)
     _copy(source.attn.proj, block.attention.out, scale=source.ls1)
-    _copy(source.mlp.fc1, block.feed_forward[0], norm=source.norm2)
-    _copy(source.mlp.fc2, block.feed_forward[2], scale=source.ls2)
+    up, _, down = block.feed_forward
+    _copy(source.mlp.fc1, up, norm=source.norm2)
+    _copy(source.mlp.fc2, down, scale=source.ls2)
 
 
-def _copy(source: nn.Linear, layer: nn.Linear, norm: Any = None, scale: Any = None) -> None:
+def _copy(source: nn.Linear, layer: Any, norm: Any = None, scale: Any = None) -> None:
     """Copy a linear layer behind a norm with weights, or before a layer scale, as one without either."""
-    weight, bias = source.weight, source.bias
+    weight: Tensor = source.weight
+    bias: Tensor = source.bias
     if norm is not None:
         weight, bias = weight * norm.weight, bias + weight @ norm.bias
     gamma: Tensor | None = getattr(scale, "gamma", None)  # identities have none

@@ -29,7 +29,6 @@ from ln3d.stages.freshness import mark_of_trained, training_mark, up_to_date
 from ln3d.stages.starting_weights import open_start, start_from
 from ln3d.stages.teaching import open_latents, taught
 from ln3d.talk import Talk
-from ln3d.training.density_offset import calibrate_density
 from ln3d.training.loop import Task, Trained, keep_sheets, train
 from ln3d.training.optimiser import learning_rate_factors
 from ln3d.training.ranks import join
@@ -38,7 +37,6 @@ from ln3d.training.vae_step import VaeTask, check_networks, encode_object, evalu
 
 _SHEET_OBJECTS = 12
 _ISO_OBJECTS = 12
-_CALIBRATION_OBJECTS = 24
 _ISO_RAYS = 256
 _ISO_REACH, _ISO_STEPS = 0.15, 61  # world units to either side of the true surface
 
@@ -153,11 +151,9 @@ def _publish(
     networks = task.networks
     networks.load_state_dict(trained.weights)
     networks.eval()
-    offset = calibrate_density(networks, task.batch.pictures, _spread(task.train, _CALIBRATION_OBJECTS))
     details = {
         "parameters": count_parameters(networks),
         "steps": recipe.vae.training.steps,
-        "density_offset": offset,
         "iso": _choose_iso(networks, task),
         "figures": trained.figures,
     }
