@@ -1,6 +1,7 @@
 """Batches in step order, made in this process or ahead of time by others."""
 
 import os
+import warnings
 from collections.abc import Callable, Generator
 
 from torch import Tensor
@@ -26,6 +27,8 @@ def batches(
     batch: BatchOfStep, steps: range, retries: int, samples: range, workers: int
 ) -> Generator[dict[str, Tensor], None, None]:
     """Yield the batches of `steps` in order; the same for any number of `workers`, who leave when it is closed."""
+    # A recipe's number of workers may well exceed a machine's cores.
+    warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
     loader = DataLoader(
         _Steps(batch, retries, samples),
         batch_size=None,

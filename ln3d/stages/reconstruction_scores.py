@@ -88,6 +88,8 @@ def reconstruction_scores(
     with ranks.together():
         side = compared_side(shards.resolution, recipe.evaluation.resolution)
         _check_side(metric, side)
+        if metric != "lpips" and side < _SMALLEST_FOR_LPIPS:
+            lpips = None  # it was to be measured beside
         chosen = _chosen(shards.objects, category, count, listed)
         if not any(chosen.get("train", {}).values()):
             raise RecipeError("there is no training object to reconstruct", "leave out --category")

@@ -79,7 +79,7 @@ def test_a_recipe_command_hands_over_recipe_and_workspace(stage: Stage, recipe: 
 
 def test_render_dataset_options(stage: Stage, recipe: Path) -> None:
     call("render-dataset", recipe, "--meshes", "m", "--workers", 3, "--limit", 5, "--only", "a", "--part", "2/8")
-    chosen = {"meshes": Path("m"), "workers": 3, "limit": 5, "only": ["a"], "part": Part(2, 8)}
+    chosen = {"meshes": Path("m"), "workers": 3, "limit": 5, "only": ["a"], "part": Part(2, 8), "ray": None}
     assert stage.options == {**chosen, "dry_run": False}
     call("render-dataset", recipe)
     assert (stage.options["only"], stage.options["part"]) == ((), WHOLE)
@@ -300,8 +300,8 @@ def test_what_needs_no_stage_imports_nothing_heavy(arguments: list[str]) -> None
 
 
 def test_ctrl_c_ends_with_130_and_no_traceback(recipe: Path) -> None:
-    program = "import sys, types, os, signal; m = types.ModuleType('ln3d.stages.encode');"
-    program += "m.run = lambda *a, **k: os.kill(os.getpid(), signal.SIGINT); sys.modules['ln3d.stages.encode'] = m;"
+    program = "import sys, time, types, os, signal; m = types.ModuleType('ln3d.stages.encode');"
+    program += "m.run = lambda *a, **k: (os.kill(os.getpid(), signal.SIGINT), time.sleep(60)); sys.modules['ln3d.stages.encode'] = m;"
     program += "import ln3d.stages; ln3d.stages.encode = m; from ln3d.cli.app import main; main()"
     command = [sys.executable, "-c", program, "encode", str(recipe)]
     run = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ})

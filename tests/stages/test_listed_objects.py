@@ -62,8 +62,9 @@ def workspace(own_run: Workspace, tiny_recipe: RecipeOf) -> Workspace:
 
 
 def test_a_report_of_a_list_has_its_groups_its_baselines_and_a_sheet_of_each_group(
-    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("LN3D_CACHE", str(tmp_path / "nothing was fetched"))
     lists = _lists(ShardSet(workspace.open("shards")))
     (tmp_path / "list.json").write_text(json.dumps(lists))
     plain = evaluate.run("psnr", workspace.root, QUIET, count=99, output=tmp_path / "plain")

@@ -51,6 +51,15 @@ def watch(event, arguments):
 sys.addaudithook(watch)
 """
 
+# A new process begins with the peak of the one that starts it, so the one that starts the command must be small.
+WEIGH = """
+import resource, subprocess, sys
+
+code = subprocess.run(sys.argv[1:]).returncode
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
+
 
 def expected(root):
     """Return the reason of every rejection by the object's id."""
@@ -101,17 +110,11 @@ def rendered(tmp_path_factory, repository):
 def _render(place, environment, output):
     """Run the command; return the most memory, in bytes, that it or one of its workers occupied."""
     command = [sys.executable, "-m", "ln3d", "render-dataset", "recipe.yaml", "-w", "run", "--workers", "2"]
-    with open(output, "wb") as file:
-        process = subprocess.Popen(command, cwd=place, env=environment, stdout=file, stderr=subprocess.STDOUT)
-    try:
-        _, status, used = os.wait4(process.pid, 0)  # of the whole tree, as the command waits for its workers
-        process.returncode = os.waitstatus_to_exitcode(status)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            process.wait()
-    assert process.returncode == 0, output.read_text()
-    return 1024 * used.ru_maxrss
+    weighed = [sys.executable, "-S", "-c", WEIGH, *command]
+    with open(output, "w") as messages:
+        run = subprocess.run(weighed, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=messages, text=True)
+    assert run.returncode == 0, output.read_text()
+    return 1024 * int(run.stdout.split()[-1])
 
 
 def test_the_corpus_is_large_enough():
