@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ln3d.config.recipe import Recipe
     from ln3d.data.shards import ShardSet
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is there: processes of many threads starve each other
 settings.register_profile("ln3d", deadline=None, derandomize=True, database=None)
 settings.load_profile("ln3d")
 
