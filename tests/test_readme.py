@@ -60,7 +60,7 @@ def registered() -> set[str]:
 
 def run(arguments: list[str], folder: Path) -> dict:
     """Run a command in a process of its own and return the one JSON object that it prints."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-m", "ln3d", *arguments, "--json"],
         cwd=folder,

@@ -168,7 +168,7 @@ def _reconstruct(metric: str, request: Request, reference: Reference, talk: Talk
                 "evaluate with the shards it was trained on: its training objects are no others",
             )
         listed = read_object_list(request.objects) if request.objects is not None else None
-        lpips = _perceptual(metric, request, evaluation.lpips, talk)
+        lpips = _perceptual(metric, request, reference, talk)
     count = request.count if listed else request.count or evaluation.objects
     title = f"lpips[{lpips.name}]" if metric == "lpips" and lpips is not None and lpips.name != "alex" else metric
 
@@ -196,15 +196,18 @@ def _reconstruct(metric: str, request: Request, reference: Reference, talk: Talk
     return _report(title, request, reference, _name(request, reference), inputs, mark, measure, shown, talk)
 
 
-def _perceptual(metric: str, request: Request, name: str, talk: Talk) -> Lpips | None:
+def _perceptual(metric: str, request: Request, reference: Reference, talk: Talk) -> Lpips | None:
     """Return the network of lpips where it is asked for; with a list of objects it is measured beside, where it can."""
+    evaluation = reference.recipe.evaluation
     if metric == "lpips":
-        return request.networks.perceptual(name)
+        return request.networks.perceptual(evaluation.lpips)
     if request.objects is None or request.dry_run:
         return None
     try:
-        return request.networks.perceptual(name)
-    except WeightsError as error:
+        side = reconstruction_scores.compared_side(reference.shards.resolution, evaluation.resolution)
+        reconstruction_scores.check_side("lpips", side)
+        return request.networks.perceptual(evaluation.lpips)
+    except (RecipeError, WeightsError) as error:
         talk.say(f"no lpips: {error.message}" + (f" ({error.hint})" if error.hint else ""))
         return None
 

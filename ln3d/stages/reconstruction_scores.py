@@ -87,9 +87,7 @@ def reconstruction_scores(
     shards, recipe = reference.shards, reference.recipe
     with ranks.together():
         side = compared_side(shards.resolution, recipe.evaluation.resolution)
-        _check_side(metric, side)
-        if metric != "lpips" and side < _SMALLEST_FOR_LPIPS:
-            lpips = None  # it was to be measured beside
+        check_side(metric, side)
         chosen = _chosen(shards.objects, category, count, listed)
         if not any(chosen.get("train", {}).values()):
             raise RecipeError("there is no training object to reconstruct", "leave out --category")
@@ -199,7 +197,8 @@ def _perceptual(lpips: Lpips, ours: Float[Tensor, "v h w 3"], real: Float[Tensor
     return distances
 
 
-def _check_side(metric: str, side: int) -> None:
+def check_side(metric: str, side: int) -> None:
+    """Raise RecipeError where views of `side` pixels are too small for the metric."""
     smallest = {"ssim": _SMALLEST_FOR_SSIM, "lpips": _SMALLEST_FOR_LPIPS}.get(metric, 1)
     if side < smallest:
         raise RecipeError(
