@@ -1,5 +1,6 @@
 """`render-dataset` on a Ray cluster of two nodes on this machine, whatever happens to them: the same bytes."""
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,7 +145,16 @@ def an_interruption_and_a_killed_actor(
 
 def the_end_of_a_node(cluster: Any, workspace: Workspace, pools: list[RayPool], patch: pytest.MonkeyPatch) -> None:
     (second,) = cluster.worker_nodes
-    at_object(patch, 3, lambda: cluster.remove_node(second, allow_graceful=False))
+
+    def removed() -> None:
+        (there,) = (place for place in pools[-1]._busy.values() if place.node and place.node.id == second.node_id)
+        cluster.remove_node(second, allow_graceful=False)
+        with pytest.raises(ray.exceptions.RayError):  # its actor outlives the node by a moment, and draws on
+            for _ in range(600):
+                ray.get(there.seat.__ray_ready__.remote(), timeout=60)
+                time.sleep(0.1)
+
+    at_object(patch, 3, removed)
     drawn_on(cluster, workspace)
     drawn: Counter[str] = pools[-1].drawn
     assert sum(drawn.values()) == OBJECTS and drawn[second.node_id] <= 4 and not cluster.worker_nodes
