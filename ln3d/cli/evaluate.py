@@ -47,6 +47,15 @@ def _command(metric: str) -> Callable[..., None]:
             Path | None,
             typer.Option("--renders", metavar="DIR", help="Its pictures <object>/<view>.png in place of a model."),
         ] = None,
+        of: Annotated[
+            str,
+            typer.Option(
+                "--of",
+                metavar="WHAT",
+                help="samples, reconstructions (what its VAE makes of training objects: the best that samples can be) "
+                "or training-objects (as they are, for comparison).",
+            ),
+        ] = "samples",
         category: Annotated[str | None, typer.Option("--category", metavar="C", help="Only this category.")] = None,
         count: Annotated[
             int | None,
@@ -82,6 +91,7 @@ def _command(metric: str) -> Callable[..., None]:
             reference=reference,
             meshes=meshes,
             renders=renders,
+            of=of,
             category=category,
             count=count,
             objects=objects,

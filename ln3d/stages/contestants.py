@@ -1,5 +1,6 @@
 """What is evaluated: anything with a number of objects that have surfaces or pictures; a model's samples among it."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -96,15 +97,95 @@ class Contestant(Protocol):
         """Yield the views of every object, or of those at `places`, or the reason why there are none."""
 
 
-@dataclass
-class Samples:
-    """The first seeds of a model: latents, drawn by volume rendering, meshed for their surfaces."""
+class Decoded(ABC):
+    """Objects that a model makes of latents: drawn by volume rendering, meshed for their surfaces."""
 
-    name: str
-    generator: Generator
-    prompts: list[str]
-    store: Store
-    trained_on_reference: bool = True
+    def __init__(self, name: str, generator: Generator, store: Store) -> None:
+        """`name` is what tables call it; what is worked out goes to `store`."""
+        self.name, self.generator, self.store = name, generator, store
+
+    @property
+    @abstractmethod
+    def labels(self) -> list[str]:
+        """One per object, for people."""
+
+    @abstractmethod
+    def latents(self, talk: Talk, places: Sequence[int] | None = None) -> Iterator[tuple[int, Tensor]]:
+        """Yield the number and the latent (3 c h w) of every object, or of those at `places`."""
+
+    @abstractmethod
+    def key(self, number: int) -> str:
+        """Return what the latent of an object depends on."""
+
+    @property
+    def batch(self) -> int:
+        """How many objects in a row are made together."""
+        return _BATCH
+
+    def identity(self) -> object:
+        """Return what the latents depend on, all of them."""
+        return [self.key(number) for number in range(len(self.labels))]
+
+    def drawing(self) -> dict[str, Any]:
+        """Return what the protocol says of how the objects are meshed and drawn."""
+        return {
+            "mesh": {"resolution": self.generator.recipe.mesh.resolution, "iso": self._iso},
+            "drawing": "volume rendering, one ray per pixel, no jitter",
+        }
+
+    def clouds(self, reference: RealObjects, talk: Talk, places: Sequence[int] | None = None) -> Iterator[Cloud | str]:
+        """Yield the points that the cameras of the shards see of every object's mesh, or why there is no surface."""
+        cameras, points, seed = reference.shape_cameras(), reference.recipe.evaluation.points, reference.recipe.seed
+        recipe = self.generator.recipe.mesh
+        protocol = [cameras.facts(), points, seed, recipe.resolution, recipe.smallest_component, self._iso]
+        for number, latent in self.latents(talk, places):
+
+            def scan(number: int = number, latent: Tensor = latent) -> dict[str, Tensor]:
+                try:
+                    cloud = self._cloud(latent, cameras, points, key_seed(seed, "generated", number))
+                except (DivergedError, ValueError) as error:
+                    return {"reason": torch.tensor(list(str(error).encode()), dtype=torch.uint8)}
+                return {"points": torch.from_numpy(cloud)}
+
+            kept = self.store.tensors("clouds", [self.key(number), fingerprint(protocol)], scan)
+            if "reason" in kept:
+                yield f"{self.labels[number]}: {bytes(kept['reason'].tolist()).decode()}"
+            else:
+                yield kept["points"].numpy()
+
+    def pictures(self, cameras: Cameras, talk: Talk, places: Sequence[int] | None = None) -> Iterator[Pictures | str]:
+        """Yield every object seen by all cameras; empty fields are white pictures, and count."""
+        poses, lenses = torch.from_numpy(cameras.camera_to_world), torch.from_numpy(cameras.intrinsics)
+        how = fingerprint(cameras.facts(), self.generator.recipe.vae.renderer)
+        for number, latent in self.latents(talk, places):
+            key = [self.key(number), how]
+
+            def draw(latent: Tensor = latent) -> Pictures:
+                return to_uint8(self.generator.views(latent[None], poses, lenses, cameras.size)[0])
+
+            yield self.store.pictures(key, draw)
+
+    @property
+    def _iso(self) -> float:
+        return self.generator.recipe.mesh.iso or self.generator.iso
+
+    def _cloud(self, latent: Tensor, cameras: Cameras, points: int, seed: int) -> Cloud:
+        generator, recipe = self.generator, self.generator.recipe.mesh
+        scene = generator.field(generator.decode(latent[None]))
+        mesh = field_mesh(scene, recipe.resolution, self._iso, recipe.smallest_component, generator.device)
+        seen = outer_points(mesh.vertices, mesh.faces, cameras.camera_to_world, cameras.intrinsics, cameras.size)
+        return normalised_cloud(thinned(seen, points, seed)).astype(np.float32)
+
+
+class Samples(Decoded):
+    """The first seeds of a model, one for each prompt; an empty prompt is no condition."""
+
+    def __init__(
+        self, name: str, generator: Generator, prompts: list[str], store: Store, trained_on_reference: bool = True
+    ) -> None:
+        """`trained_on_reference` says for the protocol whether the model saw what it is compared with."""
+        super().__init__(name, generator, store)
+        self.prompts, self.trained_on_reference = prompts, trained_on_reference
 
     @property
     def labels(self) -> list[str]:
@@ -116,19 +197,13 @@ class Samples:
         """Whether the samples have prompts, which are the shapes' captions in turn."""
         return any(self.prompts)
 
-    @property
-    def batch(self) -> int:
-        """How many samples are drawn together."""
-        return _BATCH
-
     def identity(self) -> object:
         """Return the ids of the networks and the number of samples."""
         return [{name: artifact.id for name, artifact in self.generator.artifacts.items()}, len(self.prompts)]
 
     def facts(self) -> dict[str, Any]:
         """Return how the samples were made and looked at."""
-        recipe = self.generator.recipe
-        sampler = recipe.diffusion.sampler
+        sampler = self.generator.recipe.diffusion.sampler
         return {
             "system": self.name,
             "trained_on_reference": self.trained_on_reference,
@@ -136,8 +211,7 @@ class Samples:
             "prompts": "captions of the reference shapes in turn" if any(self.prompts) else "none",
             "samples": len(self.prompts),
             "seeds": [0, len(self.prompts) - 1],
-            "mesh": {"resolution": recipe.mesh.resolution, "iso": self._iso},
-            "drawing": "volume rendering, one ray per pixel, no jitter",
+            **self.drawing(),
         }
 
     def latents(self, talk: Talk, places: Sequence[int] | None = None) -> Iterator[tuple[int, Tensor]]:
@@ -151,64 +225,21 @@ class Samples:
             for start in range(0, count, _BATCH):
                 seeds = range(start, min(start + _BATCH, count))
                 chosen = [seed for seed in seeds if seed in wanted]
-                latents = self._batch(list(seeds)) if chosen else []
+                latents = self._drawn(list(seeds)) if chosen else []
                 for seed in chosen:
                     progress.advance()
                     yield seed, latents[seed - start]
 
-    def clouds(self, reference: RealObjects, talk: Talk, places: Sequence[int] | None = None) -> Iterator[Cloud | str]:
-        """Yield the points that the cameras of the shards see of every sample's mesh, or why there is no surface."""
-        cameras, points, seed = reference.shape_cameras(), reference.recipe.evaluation.points, reference.recipe.seed
-        recipe = self.generator.recipe.mesh
-        protocol = [cameras.facts(), points, seed, recipe.resolution, recipe.smallest_component, self._iso]
-        for number, latent in self.latents(talk, places):
-
-            def scan(number: int = number, latent: Tensor = latent) -> dict[str, Tensor]:
-                try:
-                    cloud = self._cloud(latent, cameras, points, key_seed(seed, "generated", number))
-                except (DivergedError, ValueError) as error:
-                    return {"reason": torch.tensor(list(str(error).encode()), dtype=torch.uint8)}
-                return {"points": torch.from_numpy(cloud)}
-
-            kept = self.store.tensors("clouds", [self._key(number), fingerprint(protocol)], scan)
-            if "reason" in kept:
-                yield f"seed {number}: {bytes(kept['reason'].tolist()).decode()}"
-            else:
-                yield kept["points"].numpy()
-
-    def pictures(self, cameras: Cameras, talk: Talk, places: Sequence[int] | None = None) -> Iterator[Pictures | str]:
-        """Yield every sample seen by all cameras; empty fields are white pictures, and count."""
-        poses, lenses = torch.from_numpy(cameras.camera_to_world), torch.from_numpy(cameras.intrinsics)
-        how = fingerprint(cameras.facts(), self.generator.recipe.vae.renderer)
-        for number, latent in self.latents(talk, places):
-            key = [self._key(number), how]
-
-            def draw(latent: Tensor = latent) -> Pictures:
-                return to_uint8(self.generator.views(latent[None], poses, lenses, cameras.size)[0])
-
-            yield self.store.pictures(key, draw)
-
-    @property
-    def _iso(self) -> float:
-        return self.generator.recipe.mesh.iso or self.generator.iso
-
-    def _key(self, number: int) -> str:
+    def key(self, number: int) -> str:
         """Return what the latent of a sample depends on."""
         networks = {name: artifact.id for name, artifact in self.generator.artifacts.items()}
         return fingerprint(networks, number, self.prompts[number], self.generator.recipe.diffusion.sampler)
 
-    def _batch(self, seeds: list[int]) -> list[Tensor]:
-        kept = [self.store.kept_tensors("samples", self._key(seed)) for seed in seeds]
+    def _drawn(self, seeds: list[int]) -> list[Tensor]:
+        kept = [self.store.kept_tensors("samples", self.key(seed)) for seed in seeds]
         if all(k is not None for k in kept):
             return [k["latent"] for k in kept if k is not None]
         latents = self.generator.sample([self.prompts[seed] for seed in seeds], seeds).cpu()
         for seed, latent in zip(seeds, latents, strict=True):
-            self.store.keep_tensors("samples", self._key(seed), {"latent": latent})
+            self.store.keep_tensors("samples", self.key(seed), {"latent": latent})
         return list(latents)
-
-    def _cloud(self, latent: Tensor, cameras: Cameras, points: int, seed: int) -> Cloud:
-        generator, recipe = self.generator, self.generator.recipe.mesh
-        scene = generator.field(generator.decode(latent[None]))
-        mesh = field_mesh(scene, recipe.resolution, self._iso, recipe.smallest_component, generator.device)
-        seen = outer_points(mesh.vertices, mesh.faces, cameras.camera_to_world, cameras.intrinsics, cameras.size)
-        return normalised_cloud(thinned(seen, points, seed)).astype(np.float32)
