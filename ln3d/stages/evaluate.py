@@ -103,9 +103,12 @@ def _run(metric: str, request: Request, talk: Talk) -> dict[str, Any]:
 
 
 def _run_all(request: Request, talk: Talk) -> dict[str, Any]:
-    """Run every metric that fits what is evaluated; say which ones lack something, and what."""
+    """Run every metric that fits what is evaluated; say which ones lack something, and what.
+
+    A full disk stops no other metric either: what all processes meet together, all of them go on from.
+    """
     results: dict[str, dict[str, Any]] = {}
-    lacking: dict[str, LN3DError] = {}
+    lacking: dict[str, LN3DError | OSError] = {}
     met: list[MetTogether] = []
     for metric in METRICS:
         if request.submission is not None and metric in reconstruction_scores.METRICS:
@@ -114,7 +117,7 @@ def _run_all(request: Request, talk: Talk) -> dict[str, Any]:
         try:
             result = _run(metric, replace(request, output=output), talk)
             results[str(result["metric"])] = result
-        except LN3DError as error:
+        except (LN3DError, OSError) as error:
             lacking[metric] = error
         except MetTogether as error:  # the first process says what it was
             met.append(error)
@@ -124,9 +127,9 @@ def _run_all(request: Request, talk: Talk) -> dict[str, Any]:
         for line in overview(results):
             talk.say(line)
     for name, lack in lacking.items():
-        talk.say(f"no {name}: {lack.message}" + (f" ({lack.hint})" if lack.hint else ""))
+        talk.say(f"no {name}: {lack}" + (f" ({hint})" if (hint := getattr(lack, "hint", "")) else ""))
     short = {name: {k: r.get(k) for k in (name, "unit", "interval", "report")} for name, r in results.items()}
-    return {"metric": "all", "results": short, "lacking": {name: lack.message for name, lack in lacking.items()}}
+    return {"metric": "all", "results": short, "lacking": {name: str(lack) for name, lack in lacking.items()}}
 
 
 def _check(metric: str, request: Request) -> None:

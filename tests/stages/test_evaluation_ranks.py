@@ -12,7 +12,7 @@ import pytest
 from ln3d.artifacts.opening import open_artifact
 
 _PROCESS = """
-import json, sys
+import errno, json, os, sys
 from collections import Counter
 from pathlib import Path
 
@@ -77,12 +77,22 @@ def run(name, metric, model, **given):
     except SystemExit as error:
         ends[name] = error.code
 
+keep = evaluate.keep_report
+
+def full(folder, *given):
+    if folder.name.startswith("cov"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+    keep(folder, *given)
+
 with join("cpu") as (ranks, device):
     run("fid", "fid", root)
     run("psnr", "psnr", root)
     run("cov", "cov", None, meshes=meshes, reference=root)
     run("kid", "kid", None, meshes=meshes, reference=root)
     run("all", "all", None, meshes=meshes, reference=root)
+    evaluate.keep_report = full
+    run("full", "all", None, meshes=meshes, reference=root, output=Path(f"{kept}-full"))
+    evaluate.keep_report = keep
     run("vase", "fid", root, category="vase")
     run("lost", "fid", kept / "nowhere")
     ends["done"] = done
@@ -160,6 +170,14 @@ def test_what_one_of_several_metrics_lacks_stops_no_other(ends: dict[str, dict[s
     assert alone["results"].keys() >= {"fid", "kid", "cov", "nna"}
     assert first["lacking"] == alone["lacking"]
     assert alone["lacking"].keys() >= {"clip-t"}
+
+
+def test_a_full_disk_costs_the_report_that_it_met_and_parts_nobody(ends: dict[str, dict[str, Any]]) -> None:
+    alone, first, second = (ends[who]["full"] for who in ("alone", "first", "second"))
+    assert alone["results"].keys() == ends["alone"]["all"]["results"].keys() - {"cov"}
+    assert first["results"].keys() == second["results"].keys() == alone["results"].keys()
+    assert first["lacking"].keys() == alone["lacking"].keys()
+    assert "No space left on device" in first["lacking"]["cov"]
 
 
 def test_they_fail_together(ends: dict[str, dict[str, Any]]) -> None:
