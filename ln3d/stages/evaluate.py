@@ -171,7 +171,9 @@ def _reconstruct(metric: str, request: Request, reference: Reference, talk: Talk
                 "evaluate with the shards it was trained on: its training objects are no others",
             )
         listed = read_object_list(request.objects) if request.objects is not None else None
-        lpips = _perceptual(metric, request, reference, talk)
+        lpips = request.networks.perceptual(evaluation.lpips) if metric == "lpips" else None
+    if metric != "lpips" and listed is not None and not request.dry_run:
+        lpips = _lpips_beside(request, reference, talk)
     count = request.count if listed else request.count or evaluation.objects
     title = f"lpips[{lpips.name}]" if metric == "lpips" and lpips is not None and lpips.name != "alex" else metric
 
@@ -199,20 +201,20 @@ def _reconstruct(metric: str, request: Request, reference: Reference, talk: Talk
     return _report(title, request, reference, _name(request, reference), inputs, mark, measure, shown, talk)
 
 
-def _perceptual(metric: str, request: Request, reference: Reference, talk: Talk) -> Lpips | None:
-    """Return the network of lpips where it is asked for; with a list of objects it is measured beside, where it can."""
-    evaluation = reference.recipe.evaluation
-    if metric == "lpips":
-        return request.networks.perceptual(evaluation.lpips)
-    if request.objects is None or request.dry_run:
-        return None
+def _lpips_beside(request: Request, reference: Reference, talk: Talk) -> Lpips | None:
+    """Return the network of lpips, which is measured beside other metrics of a list where every process has it."""
+    evaluation, lpips, lack = reference.recipe.evaluation, None, None
     try:
         side = reconstruction_scores.compared_side(reference.shards.resolution, evaluation.resolution)
         reconstruction_scores.check_side("lpips", side)
-        return request.networks.perceptual(evaluation.lpips)
+        lpips = request.networks.perceptual(evaluation.lpips)
     except (RecipeError, WeightsError) as error:
-        talk.say(f"no lpips: {error.message}" + (f" ({error.hint})" if error.hint else ""))
+        lack = f"no lpips: {error.message}" + (f" ({error.hint})" if error.hint else "")
+    lacking = [reason for reason in request.ranks.gathered([lack]) if reason is not None]
+    if lacking:
+        talk.say(lacking[0])
         return None
+    return lpips
 
 
 def _reconstruction_sheet(found: list[reconstruction_scores.Reconstruction], by_group: bool = False) -> Sheet:
@@ -322,7 +324,8 @@ def _report(
         plan = {"stage": "eval", "metric": title, "system": system, "category": request.category, "count": count}
         return {**plan, "report": str(folder), "inputs": ids, "cameras": _cameras(title, request, reference, talk)}
     with request.ranks.together():
-        report = published(folder, known)
+        report = published(folder, known) if request.ranks.first else None
+    report = request.ranks.of_first(report)
     fresh = report is None
     if report is None:
         tune_allocator()
