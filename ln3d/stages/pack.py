@@ -64,8 +64,8 @@ def run(
         made["denoiser"] = _pack(source.open("denoiser"), target, {"vae": made["vae"]})
     size = sum(entry.bytes for artifact in made.values() for entry in artifact.manifest.files.values())
     talk.say(f"packed {output}")
-    ids = {kind: made[kind].id for kind in ("vae", "denoiser", "reference") if kind in made}
-    return {"model": str(output), "bytes": size, **ids}
+    order = [kind for kind in ("vae", "denoiser", "reference") if kind in made]
+    return {"model": str(output), "bytes": size, **{kind: made[kind].id for kind in order}}
 
 
 def _pack(original: Artifact, target: Workspace, inputs: dict[str, Artifact | InputRef]) -> Artifact:

@@ -25,8 +25,9 @@ from ln3d.data.workers import Outcome
 from ln3d.errors import LN3DError, WeightsError
 from ln3d.generation.model import Generator
 from ln3d.geometry.chamfer_minima import NearestSearch
-from ln3d.stages import contestants, evaluate, real_pictures, reconstruction_scores, shape_distances
-from ln3d.stages.evaluate import Networks
+from ln3d.stages import contestants, evaluate, evaluation_question, real_pictures
+from ln3d.stages import reconstruction_scores, shape_distances
+from ln3d.stages.evaluation_request import Networks
 from ln3d.talk import Talk
 from ln3d.training.ranks import join
 
@@ -81,7 +82,7 @@ def run(name, metric, model, **given):
     except SystemExit as error:
         ends[name] = error.code
 
-keep = evaluate.keep_report
+keep = evaluation_question.keep_report
 
 def full(folder, *given):
     if folder.name.startswith("cov"):
@@ -105,9 +106,9 @@ with join("cpu") as (ranks, device):
     run("cov", "cov", None, meshes=meshes, reference=root)
     run("kid", "kid", None, meshes=meshes, reference=root)
     run("all", "all", None, meshes=meshes, reference=root)
-    evaluate.keep_report = full
+    evaluation_question.keep_report = full
     run("full", "all", None, meshes=meshes, reference=root, output=Path(f"{kept}-full"))
-    evaluate.keep_report = keep
+    evaluation_question.keep_report = keep
     for name in ("unseen", "seen by the first"):
         run(name, "mmd", None, meshes=meshes, reference=root, output=Path(f"{kept}-{ranks.index}"))
     run("listed", "psnr", root, objects=listed, networks=Networks(perceptual=lpips))

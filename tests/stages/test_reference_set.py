@@ -19,8 +19,8 @@ from ln3d.artifacts.workspace import Workspace
 from ln3d.errors import ArtifactError, LN3DError, RecipeError, WeightsError
 from ln3d.export.mesh import Mesh
 from ln3d.generation import model as shipped
-from ln3d.stages import contestants, evaluate, inspect, pack, pack_reference, render_dataset
-from ln3d.stages.evaluate import Networks
+from ln3d.stages import contestants, evaluate, evaluation_request, inspect, pack, pack_reference, render_dataset
+from ln3d.stages.evaluation_request import Networks
 from ln3d.stages.evaluation_store import Store
 from ln3d.stages.pack_reference import Share, views_in_turn
 from ln3d.stages.real_objects import open_real_objects, pictures_of
@@ -178,7 +178,7 @@ def test_the_set_holds_what_was_looked_at(own: Path, part: Path) -> None:
 def test_the_shipped_model_is_measured_out_of_the_box(
     own: Path, part: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    for module in (evaluate, shipped):
+    for module in (evaluation_request, shipped):
         monkeypatch.setattr(module, "DEFAULT_MODEL", part)
     before = {path: path.stat().st_mtime_ns for path in part.rglob("*")}
     report = scored("fid", None, None, category="car")
