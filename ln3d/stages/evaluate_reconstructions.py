@@ -34,6 +34,7 @@ def reconstruct(metric: str, request: Request, reference: Reference, talk: Talk)
         lpips = request.networks.perceptual(evaluation.lpips) if metric == "lpips" else None
     if metric != "lpips" and listed is not None and not request.dry_run:
         lpips = _lpips_beside(request, reference, talk)
+    digest = fingerprint(listed) if listed is not None else None
     count = request.count if listed else request.count or evaluation.objects
     title = f"lpips[{lpips.name}]" if metric == "lpips" and lpips is not None and lpips.name != "alex" else metric
 
@@ -52,14 +53,14 @@ def reconstruct(metric: str, request: Request, reference: Reference, talk: Talk)
         )
         report[title] = report.pop(metric)
         if listed is not None:
-            report["protocol"]["list"] = fingerprint(listed)
+            report["protocol"]["list"] = digest
         return report, _reconstruction_sheet(found, by_group=listed is not None)
 
     inputs = {"shards": reference.artifact, "vae": vae}
     mark = [count, lpips and lpips.sha256, *([listed] if listed else [])]
     shown = count or sum(len(ids) for groups in (listed or {}).values() for ids in groups.values())
     system = request.model_name(reference)
-    return Question(title, request, reference, system, inputs, mark, shown).answer(measure, talk)
+    return Question(title, request, reference, system, inputs, mark, shown, digest).answer(measure, talk)
 
 
 def _lpips_beside(request: Request, reference: Reference, talk: Talk) -> Lpips | None:

@@ -36,6 +36,8 @@ class Question:
     """What else the figure depends on, for a fingerprint."""
     count: int
     """How many objects of the system there are."""
+    listed: str | None = None
+    """A hash of the list of objects, where there is one."""
 
     def answer(self, measure: Measure, talk: Talk) -> dict[str, Any]:
         """Return the report that is there already, or `measure` and publish it; with --dry-run, only say which.
@@ -43,7 +45,7 @@ class Question:
         Raises what `measure` does.
         """
         request = self.request
-        folder = request.folder(self.title, self.system)
+        folder = request.folder(self.title, self.listed)
         if request.dry_run:
             return self._plan(talk) | {"report": str(folder)}
         known = self._fingerprint()
