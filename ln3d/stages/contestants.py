@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ln3d.artifacts.manifest import fingerprint
 from ln3d.data.shards import ObjectRecord
-from ln3d.errors import DivergedError
+from ln3d.errors import DivergedError, RecipeError
 from ln3d.generation.mesh import field_mesh
 from ln3d.generation.model import Generator
 from ln3d.generation.outer_surface import outer_points
@@ -95,6 +95,16 @@ class Contestant(Protocol):
 
     def pictures(self, cameras: Cameras, talk: Talk, places: Sequence[int] | None = None) -> Iterator[Pictures | str]:
         """Yield the views of every object, or of those at `places`, or the reason why there are none."""
+
+
+def check_several(metric: str, contestant: Contestant) -> None:
+    """Raise RecipeError for fewer than two objects: a set of one has no distance from another set."""
+    count = len(contestant.labels)
+    if count < 2:
+        raise RecipeError(
+            f"{metric} of {count} object of {contestant.name} has no meaning: two at least are needed",
+            "name a folder with more of them, or a higher --count",
+        )
 
 
 class Decoded(ABC):

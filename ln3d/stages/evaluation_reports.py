@@ -52,7 +52,9 @@ def siblings(folder: Path, report: dict[str, Any]) -> list[dict[str, Any]]:
             other = json.loads((path.parent / "report.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
-        if path.parent != folder and isinstance(other, dict) and _comparable(report) == _comparable(other):
+        if path.parent == folder or not isinstance(other, dict) or _evaluated(other) == _evaluated(report):
+            continue
+        if _comparable(report) == _comparable(other):
             found.append(other)
     return found
 
@@ -79,6 +81,10 @@ def keep_report(
         rows = rows_of(report, siblings(folder, report))
         facts = {"protocol": report["protocol"], "inputs": report["inputs"]}
         write_page(to / "report.html", title, rows, sheet.rows, sheet.labels, sheet.columns, facts)
+
+
+def _evaluated(report: dict[str, Any]) -> Any:
+    return report.get("system"), report.get("protocol", {}).get("evaluated")
 
 
 def _comparable(report: dict[str, Any]) -> Any:

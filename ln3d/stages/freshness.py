@@ -14,13 +14,18 @@ _SECTIONS = {"vae": "vae", "denoiser": "diffusion"}
 
 
 def up_to_date(
-    workspace: Workspace, kind: str, mark: str, mark_of: Callable[[Manifest], str] | None = None
+    workspace: Workspace,
+    kind: str,
+    mark: str,
+    mark_of: Callable[[Manifest], str] | None = None,
+    *,
+    elsewhere: str = "choose another workspace (-w)",
 ) -> Artifact | None:
     """Return the published artifact if its fingerprint is `mark`, None if there is none.
 
     `mark_of` works the fingerprint out anew from what a manifest says: an artifact published by an older version is
-    then known by its recipe and inputs. Raises ArtifactError if there is one made otherwise: nothing is overwritten
-    unasked.
+    then known by its recipe and inputs. Raises ArtifactError if there is one made otherwise, with `elsewhere` as the
+    way out: nothing is overwritten unasked.
     """
     if not workspace.has(kind):
         return None
@@ -29,7 +34,7 @@ def up_to_date(
         return artifact
     raise ArtifactError(
         f"{workspace.path(kind)} was made with another recipe or from other inputs",
-        f"choose another workspace (-w), or remove {workspace.path(kind)} to make it again",
+        f"{elsewhere}, or remove {workspace.path(kind)} to make it again",
     )
 
 

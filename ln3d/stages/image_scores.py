@@ -12,7 +12,7 @@ from ln3d.errors import RecipeError
 from ln3d.metrics.bootstrap import bootstrap_mean
 from ln3d.metrics.frechet import frechet_distance
 from ln3d.metrics.kernel_distance import kernel_distance
-from ln3d.stages.contestants import SHOWN, Compared, Contestant
+from ln3d.stages.contestants import SHOWN, Compared, Contestant, check_several
 from ln3d.stages.evaluation_store import Pictures, features_of
 from ln3d.stages.looks import Looks, unit
 from ln3d.stages.real_objects import PicturesOfReal, pictures_of
@@ -138,13 +138,15 @@ def _check_counts(
     metric: str, real: PicturesOfReal, backbone: ImageBackbone, contestant: Contestant, talk: Talk
 ) -> None:
     """Refuse fewer than two objects, or three pictures, a side; warn where a covariance cannot have full rank."""
-    evaluated, views = len(contestant.labels), len(real.cameras.camera_to_world)
-    for count, pictures, who, what in (
-        (evaluated, evaluated * views, contestant.name, "give more of them (--count)"),
-        (len(real.records), real.count, "the reference", "choose another --category"),
+    check_several(metric, contestant)
+    if len(real.records) < 2:
+        raise RecipeError(
+            f"{metric} needs two real objects at least, and there is {len(real.records)}", "choose another --category"
+        )
+    for pictures, who, what in (
+        (len(contestant.labels) * len(real.cameras.camera_to_world), contestant.name, "give more of them (--count)"),
+        (real.count, "the reference", "choose another --category"),
     ):
-        if count < 2:
-            raise RecipeError(f"{metric} of {count} object of {who} has no meaning: two at least are needed", what)
         if pictures < 3:
             raise RecipeError(f"{metric} of {pictures} pictures of {who} has no meaning", what)
         if metric == "fid" and pictures <= backbone.width:

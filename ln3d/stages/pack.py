@@ -15,7 +15,8 @@ from ln3d.backbones.images import ImageBackbone, load_backbone
 from ln3d.errors import ArtifactError, RecipeError
 from ln3d.generation.model import Generator
 from ln3d.runtime import choose_device
-from ln3d.stages.pack_reference import Share, pack_reference
+from ln3d.stages.freshness import up_to_date
+from ln3d.stages.pack_reference import ELSEWHERE, Share, pack_reference
 from ln3d.stages.reference import protocol_recipe
 from ln3d.talk import Talk
 
@@ -39,40 +40,46 @@ def run(
     folder that --model takes. With `reference` it also gets a reference set of the workspace's shards, of every
     category (or of `categories`) at most so many `pictures` and `shapes`; a workspace without VAE and denoiser gives
     that alone. `overrides` change the `evaluation.*` that it is measured by; `load` opens the network of its features.
+    What an interrupted run has written already is kept.
 
-    Raises ArtifactError for a damaged model or one that does not belong together, and for shards that are missing;
-    RecipeError for a category that does not exist; WeightsError for a network that is missing.
+    Raises ArtifactError for a damaged model or one that does not belong together, for shards that are missing, and
+    where `output` holds what was made otherwise; RecipeError for a category that does not exist; WeightsError for a
+    network that is missing.
     """
     if (categories or overrides) and not reference:
         raise RecipeError("--category and --set are for a reference set; a model is packed whole", "add --reference")
-    source = Workspace(model)
+    source, target = Workspace(model), Workspace(output)
     made: dict[str, Artifact] = {}
+    whole = not reference or source.has("vae") or source.has("denoiser")
     if reference:
         source.open("shards")
         network = load(protocol_recipe(source, overrides).evaluation.backbone, str(choose_device(device)))
-    if not reference or source.has("vae") or source.has("denoiser"):
+    if whole:
         Generator.load(model, "cpu")  # refuses what `sample` would refuse
-        made["vae"] = _pack(source.open("vae"), output / "vae", {})
-        made["denoiser"] = _pack(source.open("denoiser"), output / "denoiser", {"vae": made["vae"]})
-    if reference:
+    if reference:  # first: it is what can be asked for wrongly, and then nothing is written
         share = Share(tuple(categories), pictures, shapes)
-        made["reference"] = pack_reference(source, output / "reference", share, network, talk, overrides)
+        made["reference"] = pack_reference(source, target, share, network, talk, overrides)
+    if whole:
+        made["vae"] = _pack(source.open("vae"), target, {})
+        made["denoiser"] = _pack(source.open("denoiser"), target, {"vae": made["vae"]})
     size = sum(entry.bytes for artifact in made.values() for entry in artifact.manifest.files.values())
     talk.say(f"packed {output}")
-    return {"model": str(output), "bytes": size, **{kind: artifact.id for kind, artifact in made.items()}}
+    order = [kind for kind in ("vae", "denoiser", "reference") if kind in made]
+    return {"model": str(output), "bytes": size, **{kind: made[kind].id for kind in order}}
 
 
-def _pack(original: Artifact, path: Path, inputs: dict[str, Artifact | InputRef]) -> Artifact:
-    manifest = original.manifest
+def _pack(original: Artifact, target: Workspace, inputs: dict[str, Artifact | InputRef]) -> Artifact:
+    manifest, kind = original.manifest, original.manifest.kind
     lineage: dict[str, Artifact | InputRef] = {**manifest.inputs, "original": original, **inputs}
     mark = fingerprint("packed", original.id)
-    with publish(
-        path, manifest.kind, recipe=manifest.recipe, inputs=lineage, details=manifest.details, fingerprint=mark
-    ) as scratch:
-        for name in manifest.files:
-            if name.endswith(".safetensors"):
-                save_tensors(scratch / name, _halved(load_tensors(original.file(name)), original, name))
-    return Workspace(path.parent).open(manifest.kind)
+    if up_to_date(target, kind, mark, elsewhere=ELSEWHERE) is None:
+        with publish(
+            target.path(kind), kind, recipe=manifest.recipe, inputs=lineage, details=manifest.details, fingerprint=mark
+        ) as scratch:
+            for name in manifest.files:
+                if name.endswith(".safetensors"):
+                    save_tensors(scratch / name, _halved(load_tensors(original.file(name)), original, name))
+    return target.open(kind, verify=True)
 
 
 def _halved(tensors: dict[str, torch.Tensor], original: Artifact, name: str) -> dict[str, torch.Tensor]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ln3d.artifacts.manifest import fingerprint
-from ln3d.artifacts.opening import Artifact, open_artifact
+from ln3d.artifacts.opening import Artifact
 from ln3d.artifacts.publish import publish
 from ln3d.artifacts.tensors import save_tensors
 from ln3d.artifacts.workspace import Workspace
@@ -19,11 +19,14 @@ from ln3d.data.shards import ObjectRecord
 from ln3d.errors import ArtifactError, RecipeError
 from ln3d.seeding import numpy_generator
 from ln3d.stages.evaluation_store import Store
+from ln3d.stages.freshness import up_to_date
 from ln3d.stages.real_pictures import RealPictures, to_uint8
 from ln3d.stages.reference import Reference
 from ln3d.stages.reference_set import CAMERAS, CLOUDS, FEATURES, OBJECTS, PORTRAITS, miniatures, quantised
 from ln3d.talk import Talk
 
+ELSEWHERE = "choose another folder (-o)"
+"""What to do where the folder of a packed model holds something else."""
 _MINIATURE = 64  # pixels a side, at most
 
 
@@ -50,13 +53,18 @@ class _Chosen:
 
 
 def pack_reference(
-    workspace: Workspace, path: Path, share: Share, network: ImageBackbone, talk: Talk, overrides: Sequence[str] = ()
+    workspace: Workspace,
+    target: Workspace,
+    share: Share,
+    network: ImageBackbone,
+    talk: Talk,
+    overrides: Sequence[str] = (),
 ) -> Artifact:
-    """Publish a reference set of a workspace's shards at `path`, and return it.
+    """Publish a reference set of a workspace's shards in the folder `target` unless it is there, and return it.
 
     The protocol is the workspace's own, after `overrides` of `evaluation.*`. Pictures and features are kept in the
     workspace, as those of `eval`. Raises RecipeError for a category that does not exist or has fewer than two shapes,
-    and ArtifactError where the shards are missing or features do not fit half precision.
+    and ArtifactError where the shards are missing, `target` holds another set or features do not fit half precision.
     """
     shards, store = workspace.open("shards"), Store(workspace.root / "evaluation")
     reference = Reference(workspace, shards, overrides, store)
@@ -70,15 +78,22 @@ def pack_reference(
     backbone = {"name": network.name, "sha256": network.sha256, "width": network.width}
     mark = fingerprint("reference", shards.id, asdict(share), recipe.evaluation, recipe.seed, backbone)
     details = {"backbone": backbone, "categories": chosen.counts}
+    if up_to_date(target, "reference", mark, elsewhere=ELSEWHERE) is not None:
+        return target.open("reference", verify=True)
     with publish(
-        path, "reference", recipe=recipe, inputs={"shards": shards}, details=details, fingerprint=mark
+        target.path("reference"),
+        "reference",
+        recipe=recipe,
+        inputs={"shards": shards},
+        details=details,
+        fingerprint=mark,
     ) as scratch:
         _write_pictures(scratch, pictures, chosen.views, numbers, network, talk)
         _write_shapes(scratch, reference, chosen.shapes, numbers)
         cameras = {"pictures": pictures.facts(), "shapes": reference.shape_cameras().facts()}
         _write_json(scratch / CAMERAS, cameras)
         _write_json(scratch / OBJECTS, [_told(reference.shards.objects[index]) for index in kept])
-    return open_artifact(path, "reference")
+    return target.open("reference")
 
 
 def views_in_turn(objects: int, views: int, count: int, seed: int, category: str) -> dict[int, list[int]]:

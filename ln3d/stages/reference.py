@@ -91,6 +91,11 @@ class RealObjects(ABC):
     def check_network(self, name: str) -> None:
         """Raise RecipeError where no pictures of the objects can be compared by the network `name`."""
 
+    def trained(self, vae: Artifact) -> bool:
+        """Return whether a VAE was trained on the shards that the objects are in."""
+        shards = vae.manifest.inputs.get("shards")
+        return shards is not None and shards.id == self.shards_id
+
     def categories(self) -> list[str]:
         """Return the categories that have objects."""
         return sorted({record.category for record in self._records})

@@ -10,7 +10,7 @@ from ln3d.data.shards import ObjectRecord
 from ln3d.geometry.chamfer import CloudSet, cloud_set
 from ln3d.metrics.bootstrap import Estimate, bootstrap_mean
 from ln3d.metrics.coverage import covered, matching_distances, own_kind
-from ln3d.stages.contestants import SHOWN, Compared, Contestant
+from ln3d.stages.contestants import SHOWN, Compared, Contestant, check_several
 from ln3d.stages.reference import Cameras, RealObjects
 from ln3d.stages.shape_distances import KeptSearches
 from ln3d.talk import Talk
@@ -35,9 +35,10 @@ def shape_scores(
 
     COV and 1-NNA are in percent, MMD is printed x1e3. The processes of `ranks` divide the work; all return the same
     report, and the first one pictures. Points are compared on a CUDA `device`, otherwise by search trees on all cores.
-    Raises RecipeError for too few references, and DivergedError where fewer than two objects have a surface.
+    Raises RecipeError for too few objects or references, and DivergedError where fewer than two have a surface.
     """
     with ranks.together():
+        check_several(metric, contestant)
         shapes, compared = reference.scanned(category), Compared()
         real = [reference.cloud(shapes[i]) for i in ranks.share(len(shapes))]
         made = list(contestant.clouds(reference, talk, ranks.share(len(contestant.labels), contestant.batch)))

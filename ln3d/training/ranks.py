@@ -121,6 +121,14 @@ class Ranks:
         dist.all_gather_object(parts, list(things))
         return [thing for part in parts for thing in part]
 
+    def of_first(self, thing: _Thing) -> _Thing:
+        """Return the `thing` of the first process, so that what follows from it is the same for all."""
+        if self.count == 1:
+            return thing
+        things = [thing]
+        dist.broadcast_object_list(things)
+        return things[0]
+
 
 ALONE = Ranks()
 """A single process."""

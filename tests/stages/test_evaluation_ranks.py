@@ -10,26 +10,31 @@ from typing import Any
 import pytest
 
 from ln3d.artifacts.opening import open_artifact
+from ln3d.artifacts.workspace import Workspace
+from ln3d.data.shards import ShardSet
 
 _PROCESS = """
-import json, sys
+import errno, json, os, sys
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ln3d.data.workers import Outcome
-from ln3d.errors import LN3DError
+from ln3d.errors import LN3DError, WeightsError
 from ln3d.generation.model import Generator
 from ln3d.geometry.chamfer_minima import NearestSearch
-from ln3d.stages import contestants, evaluate, real_pictures, reconstruction_scores, shape_distances
-from ln3d.stages.evaluate import Networks
+from ln3d.stages import contestants, evaluate, evaluation_question, real_pictures
+from ln3d.stages import reconstruction_scores, shape_distances
+from ln3d.stages.evaluation_request import Networks
 from ln3d.talk import Talk
 from ln3d.training.ranks import join
 
-root, meshes, kept = map(Path, sys.argv[1:])
+root, meshes, listed, kept = map(Path, sys.argv[1:])
 done, ends = Counter(), {}
 contestants._BATCH = shape_distances._BLOCK = 2
+reconstruction_scores._SMALLEST_FOR_LPIPS = 8
 SMALL = ("evaluation.views=3", "evaluation.image_resolution=16", "evaluation.samples=4", "evaluation.points=128")
 
 class Network:
@@ -77,12 +82,36 @@ def run(name, metric, model, **given):
     except SystemExit as error:
         ends[name] = error.code
 
+keep = evaluation_question.keep_report
+
+def full(folder, *given):
+    if folder.name.startswith("cov"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+    keep(folder, *given)
+
+class Distance(torch.nn.Module):
+    name, sha256 = "alex", "e" * 64
+
+    def forward(self, ours, real):
+        return (ours - real).square().mean(dim=(1, 2, 3))
+
+def lpips(name):
+    if ranks.index == 1:
+        raise WeightsError("the weights of lpips are not on this machine")
+    return Distance()
+
 with join("cpu") as (ranks, device):
     run("fid", "fid", root)
     run("psnr", "psnr", root)
     run("cov", "cov", None, meshes=meshes, reference=root)
     run("kid", "kid", None, meshes=meshes, reference=root)
     run("all", "all", None, meshes=meshes, reference=root)
+    evaluation_question.keep_report = full
+    run("full", "all", None, meshes=meshes, reference=root, output=Path(f"{kept}-full"))
+    evaluation_question.keep_report = keep
+    for name in ("unseen", "seen by the first"):
+        run(name, "mmd", None, meshes=meshes, reference=root, output=Path(f"{kept}-{ranks.index}"))
+    run("listed", "psnr", root, objects=listed, networks=Networks(perceptual=lpips))
     run("vase", "fid", root, category="vase")
     run("lost", "fid", kept / "nowhere")
     ends["done"] = done
@@ -98,11 +127,15 @@ def ends(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict
     (folder / "boxes").mkdir()
     for number in range(3):
         _write_box(folder / "boxes" / f"{number}.obj", (1, 0.3 + 0.3 * number, 0.5))
+    shards = ShardSet(Workspace(root).open("shards"))
+    listed = {"train": [record.source_id for record in shards.objects if record.split == "train"]}
+    (folder / "list.json").write_text(json.dumps(listed))
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     local = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
     running = []
     for kept, launcher in (("one", []), ("two", torchrun)):
-        command = [sys.executable, *launcher, "process.py", str(root), str(folder / "boxes"), str(folder / kept)]
+        places = [str(place) for place in (root, folder / "boxes", folder / "list.json", folder / kept)]
+        command = [sys.executable, *launcher, "process.py", *places]
         with open(folder / f"{kept}.said", "w") as said:
             running.append(
                 subprocess.Popen(command, cwd=folder, env=os.environ | local, stdout=said, stderr=subprocess.STDOUT)
@@ -160,6 +193,27 @@ def test_what_one_of_several_metrics_lacks_stops_no_other(ends: dict[str, dict[s
     assert alone["results"].keys() >= {"fid", "kid", "cov", "nna"}
     assert first["lacking"] == alone["lacking"]
     assert alone["lacking"].keys() >= {"clip-t"}
+
+
+def test_a_full_disk_costs_the_report_that_it_met_and_parts_nobody(ends: dict[str, dict[str, Any]]) -> None:
+    alone, first, second = (ends[who]["full"] for who in ("alone", "first", "second"))
+    assert alone["results"].keys() == ends["alone"]["all"]["results"].keys() - {"cov"}
+    assert first["results"].keys() == second["results"].keys() == alone["results"].keys()
+    assert first["lacking"].keys() == alone["lacking"].keys()
+    assert "No space left on device" in first["lacking"]["cov"]
+
+
+def test_the_first_one_decides_whether_a_report_is_there(ends: dict[str, dict[str, Any]]) -> None:
+    """Each looks in a place of its own, so that the second one never finds what the first one has published."""
+    for name in ("unseen", "seen by the first"):
+        for who in ("first", "second"):
+            assert ends[who][name]["mmd"] == pytest.approx(ends["alone"][name]["mmd"], rel=1e-5)
+
+
+def test_lpips_is_measured_beside_a_list_where_all_have_its_network(ends: dict[str, dict[str, Any]]) -> None:
+    rows = {who: ends[who]["listed"]["details"]["train"]["all"] for who in ends}
+    assert {who for who, row in rows.items() if "lpips" in row} == {"alone"}
+    assert rows["first"] == rows["second"]
 
 
 def test_they_fail_together(ends: dict[str, dict[str, Any]]) -> None:

@@ -67,6 +67,13 @@ def test_where_too_few_are_left_the_first_reason_is_said(root: Path, tmp_path: P
     assert caught.value.hint.startswith("mend the meshes") and "\n" not in caught.value.message
 
 
+@pytest.mark.parametrize("metric", ["cov", "mmd", "nna"])
+def test_one_mesh_is_no_set(root: Path, tmp_path: Path, metric: str) -> None:
+    with pytest.raises(RecipeError, match=f"{metric} of 1 object of meshes has no meaning: two at least") as caught:
+        _scored(metric, root, tmp_path / "w", meshes=_boxes(tmp_path / "meshes", 1))
+    assert "folder with more" in caught.value.hint
+
+
 def test_a_category_of_one_shape_is_too_few(root: Path, tmp_path: Path) -> None:
     reference = Reference(Workspace(root), Workspace(root).open("shards"), (), Store(tmp_path))
     sizes = {name: len({r.shape_id for r in reference.objects(name)}) for name in reference.categories()}

@@ -17,9 +17,9 @@ from ln3d.data.workers import GuardedPool
 from ln3d.errors import ArtifactError, LN3DError, RecipeError, WeightsError
 from ln3d.export.mesh import Mesh, write_mesh
 from ln3d.generation.model import Generator
-from ln3d.stages import evaluate, real_pictures
+from ln3d.stages import evaluate, evaluation_request, real_pictures
 from ln3d.stages.contestants import Samples
-from ln3d.stages.evaluate import Networks
+from ln3d.stages.evaluation_request import Networks
 from ln3d.stages.evaluation_store import Store
 from ln3d.stages.image_scores import titled
 from ln3d.stages.real_pictures import RealPictures, draw_each, drawing_order
@@ -308,7 +308,7 @@ def test_what_does_not_fit_is_one_clear_line(
 
 
 def test_files_need_something_to_be_compared_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "DEFAULT_MODEL", tmp_path)
+    monkeypatch.setattr(evaluation_request, "DEFAULT_MODEL", tmp_path)
     with pytest.raises(ArtifactError, match=r"no reference set to compare with \(nothing is there\)") as caught:
         evaluate.run("fid", None, QUIET, renders=tmp_path)
     assert "--reference" in caught.value.hint

@@ -12,7 +12,7 @@ from ln3d.generation.model import Generator
 from ln3d.geometry.chamfer_minima import NearestSearch
 from ln3d.stages import contestants, evaluate, reconstruction_scores, shape_distances
 from ln3d.stages.contestants import Samples
-from ln3d.stages.evaluate import Networks
+from ln3d.stages.evaluation_request import Networks
 from ln3d.stages.reference import Reference
 from ln3d.talk import Talk
 

@@ -19,8 +19,8 @@ from ln3d.artifacts.workspace import Workspace
 from ln3d.errors import ArtifactError, LN3DError, RecipeError, WeightsError
 from ln3d.export.mesh import Mesh
 from ln3d.generation import model as shipped
-from ln3d.stages import contestants, evaluate, inspect, pack, render_dataset
-from ln3d.stages.evaluate import Networks
+from ln3d.stages import contestants, evaluate, evaluation_request, inspect, pack, pack_reference, render_dataset
+from ln3d.stages.evaluation_request import Networks
 from ln3d.stages.evaluation_store import Store
 from ln3d.stages.pack_reference import Share, views_in_turn
 from ln3d.stages.real_objects import open_real_objects, pictures_of
@@ -178,7 +178,7 @@ def test_the_set_holds_what_was_looked_at(own: Path, part: Path) -> None:
 def test_the_shipped_model_is_measured_out_of_the_box(
     own: Path, part: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    for module in (evaluate, shipped):
+    for module in (evaluation_request, shipped):
         monkeypatch.setattr(module, "DEFAULT_MODEL", part)
     before = {path: path.stat().st_mtime_ns for path in part.rglob("*")}
     report = scored("fid", None, None, category="car")
@@ -256,11 +256,47 @@ def test_packing_again_gives_the_same_artifact(own: Path, part: Path, tmp_path: 
     again = packed(own, tmp_path / "again", PART)
     ids = [open_artifact(folder / "reference", "reference", verify=True).id for folder in (part, again)]
     assert ids[0] == ids[1]
-    with pytest.raises(ArtifactError, match="exists already"):
-        packed(own, again, PART)
+    before = _times(again)
+    packed(own, again, PART)
+    assert _times(again) == before  # it is there already
+    with pytest.raises(ArtifactError, match="reference was made with another recipe or from other inputs") as refused:
+        packed(own, again, WHOLE)
+    assert "(-o)" in refused.value.hint and _times(again) == before
     chairs = packed(own, tmp_path / "all", Share(pictures=4, shapes=2))
     details = open_artifact(chairs / "reference", "reference").manifest.details
     assert list(details["categories"]) == ["car"]  # there is one chair in two colours: one shape
+
+
+def _times(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.name[0] != "."}
+
+
+class _Killed(BaseException):
+    """Nothing that anybody catches."""
+
+
+@pytest.mark.parametrize("moment", range(5))
+def test_killed_halfway_it_is_packed_by_the_same_command(
+    own: Path, part: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    """It ends before the tensors of any of the files are written: two of the set, one of the VAE, two of the rest."""
+    saves, save = iter(range(9)), pack.save_tensors
+
+    def doomed(path: Path, tensors: Any) -> None:
+        if next(saves) == moment:
+            raise _Killed
+        save(path, tensors)
+
+    with monkeypatch.context() as patch, pytest.raises(_Killed):
+        for module in (pack, pack_reference):
+            patch.setattr(module, "save_tensors", doomed)
+        packed(own, tmp_path / "set", PART)
+    left = _times(tmp_path / "set")
+    packed(own, tmp_path / "set", PART)
+    assert left.items() <= _times(tmp_path / "set").items()  # what was finished is kept
+    for kind in ("vae", "denoiser", "reference"):
+        ids = [open_artifact(folder / kind, kind, verify=True).id for folder in (part, tmp_path / "set")]
+        assert ids[0] == ids[1]
 
 
 def test_a_workspace_without_a_model_gives_the_set_alone(data: Path, tmp_path: Path) -> None:
@@ -280,10 +316,12 @@ def test_a_workspace_without_a_model_gives_the_set_alone(data: Path, tmp_path: P
         (Share(("car",), pictures=1), "are too few"),
     ],
 )
-def test_what_cannot_be_packed_leaves_nothing(data: Path, tmp_path: Path, share: Share, words: str) -> None:
-    with pytest.raises(RecipeError, match=words):
-        packed(data, tmp_path / "set", share)
-    assert not (tmp_path / "set" / "reference").exists()
+def test_what_cannot_be_packed_leaves_nothing(data: Path, own: Path, tmp_path: Path, share: Share, words: str) -> None:
+    for root in (data, own):
+        with pytest.raises(RecipeError, match=words):
+            packed(root, tmp_path / "set", share)
+        assert not (tmp_path / "set").exists()
+    packed(own, tmp_path / "set", PART)  # and nothing is in the way of what can be
 
 
 @given(st.integers(1, 9), st.integers(1, 6), st.integers(1, 60), st.integers(0, 3))

@@ -1,4 +1,4 @@
-"""What samples are held against: real training objects have known scores, reconstructions are the VAE's own pictures."""
+"""What samples are held against: training objects have known scores, reconstructions are the VAE's pictures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
