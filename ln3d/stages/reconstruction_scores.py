@@ -90,7 +90,8 @@ def reconstruction_scores(
         check_side(metric, side)
         chosen = _chosen(shards.objects, category, count, listed)
         if not any(chosen.get("train", {}).values()):
-            raise RecipeError("there is no training object to reconstruct", "leave out --category")
+            remedy = "leave out --category" if category or listed is None else "name training objects in the list, too"
+            raise RecipeError("there is no training object to reconstruct: it gives the figure", remedy)
         camera = _Camera(networks, Pictures(shards), reference, vae)
         found, every = list[Reconstruction](), list(_in_order(chosen))
         share = ranks.share(len(every))
