@@ -47,10 +47,9 @@ from ln3d.runtime import available_cores
 from ln3d.stages import render_dataset
 from ln3d.talk import Talk
 from ln3d.training import loop
-from ln3d.training.encoding import encode_object, evaluation_views
 from ln3d.training.parts import WHOLE, Part
 from ln3d.training.vae_rendering import frozen_radiance
-from ln3d.training.vae_step import VaeTask
+from ln3d.training.vae_step import VaeTask, encode_object, evaluation_views
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 WARM_UP, PROFILED = 2, 3  # steps

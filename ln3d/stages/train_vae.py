@@ -29,12 +29,11 @@ from ln3d.stages.freshness import mark_of_trained, training_mark, up_to_date
 from ln3d.stages.starting_weights import open_start, start_from
 from ln3d.stages.teaching import open_latents, taught
 from ln3d.talk import Talk
-from ln3d.training.encoding import encode_object, evaluation_views, reconstruct
 from ln3d.training.loop import Task, Trained, keep_sheets, train
 from ln3d.training.optimiser import learning_rate_factors
 from ln3d.training.ranks import join
 from ln3d.training.vae_rendering import radiance
-from ln3d.training.vae_step import VaeTask, check_networks
+from ln3d.training.vae_step import VaeTask, check_networks, encode_object, evaluation_views, reconstruct
 
 _SHEET_OBJECTS = 12
 _ISO_OBJECTS = 12

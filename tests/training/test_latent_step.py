@@ -9,9 +9,8 @@ from ln3d.config.recipe import Recipe
 from ln3d.data.shards import ShardSet
 from ln3d.errors import RecipeError
 from ln3d.stages.estimate import estimate
-from ln3d.training.encoding import views_of
 from ln3d.training.latent_step import FROZEN, LatentTask
-from ln3d.training.vae_step import VaeTask
+from ln3d.training.vae_step import VaeTask, views_of
 
 RecipeOf = Callable[..., Recipe]
 LATENTS = (

@@ -11,9 +11,8 @@ from ln3d.config.recipe import Recipe
 from ln3d.data.pictures import Pictures
 from ln3d.data.shards import ShardSet
 from ln3d.talk import Talk
-from ln3d.training.encoding import encode_object, evaluation_views, reconstruct
 from ln3d.training.loop import Trained, train
-from ln3d.training.vae_step import VaeTask
+from ln3d.training.vae_step import VaeTask, encode_object, evaluation_views, reconstruct
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("exact_products")]
 DEVICE = "cuda"

@@ -7,24 +7,45 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ln3d.backbones.frozen_maps import FrozenFilters, timm_maps
+from ln3d.backbones.torchvision_import import import_torchvision
 from ln3d.config.recipe import Recipe
 from ln3d.data.pictures import Pictures
 from ln3d.data.shards import ShardSet
 from ln3d.errors import RecipeError
 from ln3d.losses.kl import kl_weight
+from ln3d.models.discriminator import Shown
 from ln3d.rendering.volume import render_rays
 from ln3d.training import vae_step
-from ln3d.training.encoding import reconstruct
-from ln3d.training.vae_step import VaeTask, pictures_of
+from ln3d.training.parts import Part
+from ln3d.training.vae_step import (
+    VaeTask,
+    check_networks,
+    encode_object,
+    evaluation_views,
+    pictures_of,
+    reconstruct,
+    shown_pictures,
+)
 
 RecipeOf = Callable[..., Recipe]
-TaskOf = Callable[[Recipe], VaeTask]
-LossesOf = Callable[..., tuple[float, dict[str, float]]]
 STEP = 3  # in the middle of the tiny recipe's KL ramp
 
 
-def test_the_total_is_the_weighted_sum_of_the_terms(losses_of: LossesOf, tiny_recipe: RecipeOf) -> None:
-    total, terms = losses_of(tiny_recipe())
+def _task(shards: ShardSet, recipe: Recipe) -> VaeTask:
+    splits = [record.split for record in shards.objects]
+    train, held_out = ([i for i, split in enumerate(splits) if (split == "train") == kept] for kept in (True, False))
+    return VaeTask(shards, train, held_out, recipe.vae, recipe.seed)
+
+
+def _losses(shards: ShardSet, recipe: Recipe, step: int = STEP) -> tuple[float, dict[str, float]]:
+    task = _task(shards, recipe)
+    total, figures = task.loss(task.batch(0, 0, range(2)), step)
+    return total.item(), {name: value.item() for name, value in figures.items()}
+
+
+def test_the_total_is_the_weighted_sum_of_the_terms(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
+    total, terms = _losses(tiny_shards, tiny_recipe())
     assert terms.keys() == {"colour", "alpha", "depth", "kl", "surface"}
     assert all(value > 0 for value in terms.values())
     kl = kl_weight(STEP, 1e-4, 2, 6)
@@ -34,29 +55,29 @@ def test_the_total_is_the_weighted_sum_of_the_terms(losses_of: LossesOf, tiny_re
 
 @pytest.mark.parametrize(("name", "weight"), [("alpha", 0.5), ("depth", 0.5), ("surface", 1.0), ("kl", None)])
 def test_a_weight_of_zero_takes_its_term_away(
-    losses_of: LossesOf, tiny_recipe: RecipeOf, name: str, weight: float | None
+    tiny_shards: ShardSet, tiny_recipe: RecipeOf, name: str, weight: float | None
 ) -> None:
-    total, terms = losses_of(tiny_recipe())
-    without, others = losses_of(tiny_recipe(f"vae.losses.{name}=0"))
+    total, terms = _losses(tiny_shards, tiny_recipe())
+    without, others = _losses(tiny_shards, tiny_recipe(f"vae.losses.{name}=0"))
     factor = kl_weight(STEP, 1e-4, 2, 6) if weight is None else weight
     assert without == pytest.approx(total - factor * terms[name], rel=1e-5)
     assert others.items() <= terms.items()
 
 
-def test_absolute_and_squared_colour_errors_add_up(losses_of: LossesOf, tiny_recipe: RecipeOf) -> None:
+def test_absolute_and_squared_colour_errors_add_up(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
     both, absolute, squared = (
-        losses_of(tiny_recipe(*off))[1]["colour"] for off in ((), ("vae.losses.l2=0",), ("vae.losses.l1=0",))
+        _losses(tiny_shards, tiny_recipe(*off))[1]["colour"] for off in ((), ("vae.losses.l2=0",), ("vae.losses.l1=0",))
     )
     assert both == pytest.approx(absolute + squared, rel=1e-5)
     assert min(absolute, squared) > 0
 
 
-def test_networks_come_from_the_seed_alone(task_of: TaskOf, tiny_recipe: RecipeOf) -> None:
+def test_networks_come_from_the_seed_alone(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
     torch.manual_seed(1)
-    one = task_of(tiny_recipe())
+    one = _task(tiny_shards, tiny_recipe())
     torch.manual_seed(2)
     before = torch.random.get_rng_state()
-    other, third = task_of(tiny_recipe()), task_of(tiny_recipe("seed=1"))
+    other, third = _task(tiny_shards, tiny_recipe()), _task(tiny_shards, tiny_recipe("seed=1"))
     assert torch.equal(torch.random.get_rng_state(), before)
     weights = [list(task.networks.parameters()) for task in (one, other, third)]
     assert all(torch.equal(a, b) for a, b in zip(weights[0], weights[1], strict=True))
@@ -64,29 +85,29 @@ def test_networks_come_from_the_seed_alone(task_of: TaskOf, tiny_recipe: RecipeO
 
 
 def test_the_decoder_starts_from_the_blocks_that_the_recipe_names(
-    task_of: TaskOf, tiny_recipe: RecipeOf, monkeypatch: pytest.MonkeyPatch
+    tiny_shards: ShardSet, tiny_recipe: RecipeOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[object] = []
     monkeypatch.setattr(vae_step, "check_start", lambda config, name: asked.append((config.width, name)))
     monkeypatch.setattr(vae_step, "start_from_blocks", lambda decoder, name: asked.append((decoder, name)) or "hash")
-    plain = task_of(tiny_recipe())
+    plain = _task(tiny_shards, tiny_recipe())
     assert asked == [] and plain.decoder_start is None
-    task = task_of(tiny_recipe("vae.decoder.initial=dinov2=FILE"))
+    task = _task(tiny_shards, tiny_recipe("vae.decoder.initial=dinov2=FILE"))
     assert asked == [(16, "dinov2=FILE"), (task.networks.decoder, "dinov2=FILE")]
     assert task.decoder_start == "hash"
 
 
-def test_the_loss_is_a_pure_function_of_batch_and_step(losses_of: LossesOf, tiny_recipe: RecipeOf) -> None:
-    first = losses_of(tiny_recipe())
+def test_the_loss_is_a_pure_function_of_batch_and_step(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
+    first = _losses(tiny_shards, tiny_recipe())
     torch.manual_seed(7)
-    assert losses_of(tiny_recipe()) == first
-    _, later = losses_of(tiny_recipe(), step=STEP + 1)
+    assert _losses(tiny_shards, tiny_recipe()) == first
+    _, later = _losses(tiny_shards, tiny_recipe(), step=STEP + 1)
     assert later["kl"] == first[1]["kl"]
     assert later["colour"] != first[1]["colour"]  # another posterior sample, other samples along the rays
 
 
-def test_every_weight_learns_and_a_few_steps_lower_the_loss(task_of: TaskOf, tiny_recipe: RecipeOf) -> None:
-    task = task_of(tiny_recipe())
+def test_every_weight_learns_and_a_few_steps_lower_the_loss(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
+    task = _task(tiny_shards, tiny_recipe())
     batch = task.batch(0, 0, range(2))
     optimiser = torch.optim.AdamW(task.networks.parameters(), 1e-2)
     seen: set[str] = set()
@@ -102,10 +123,8 @@ def test_every_weight_learns_and_a_few_steps_lower_the_loss(task_of: TaskOf, tin
     assert totals[-1] < 0.8 * totals[0]
 
 
-def test_validation_is_the_psnr_of_held_out_views(
-    task_of: TaskOf, tiny_shards: ShardSet, tiny_recipe: RecipeOf
-) -> None:
-    task = task_of(tiny_recipe())
+def test_validation_is_the_psnr_of_held_out_views(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
+    task = _task(tiny_shards, tiny_recipe())
     task.networks.eval()
     figures = task.validate()
     assert figures.keys() == {"psnr_train", "psnr_validation"}
@@ -117,10 +136,27 @@ def test_validation_is_the_psnr_of_held_out_views(
     assert figures["psnr_validation"] == pytest.approx(-10 * np.log10(np.mean(errors)), abs=1e-3)
 
 
-def test_the_kind_of_depth_error_is_a_choice(losses_of: LossesOf, tiny_recipe: RecipeOf) -> None:
-    _, absolute = losses_of(tiny_recipe())
+def test_an_object_is_encoded_from_its_views_without_augmentation(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
+    task, pictures = _task(tiny_shards, tiny_recipe()), Pictures(tiny_shards)
+    task.networks.eval()
+    one, again = (encode_object(task.networks, pictures, 3, [0, 1]) for _ in range(2))
+    assert one.mean.shape == (1, 3, 2, 4, 4)
+    assert torch.equal(one.mean, again.mean)
+    torch.testing.assert_close(encode_object(task.networks, pictures, 3, [1, 0]).mean, one.mean, atol=1e-4, rtol=1e-4)
+
+
+def test_views_of_an_evaluation_are_fixed_and_held_out_where_there_are_such(tiny_recipe: RecipeOf) -> None:
+    assert evaluation_views(tiny_recipe().vae, 6) == ([0, 1], [4])
+    assert evaluation_views(tiny_recipe("vae.supervision.held_out_views=[0, 2, 9]").vae, 6) == ([1, 3], [0, 2])
+    assert evaluation_views(tiny_recipe("vae.supervision.held_out_views=[]").vae, 6) == ([0, 1], [2, 3, 4, 5])
+    assert evaluation_views(tiny_recipe("vae.supervision.held_out_views=[]").vae, 2) == ([0, 1], [0, 1])
+
+
+def test_the_kind_of_depth_error_is_a_choice(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
+    _, absolute = _losses(tiny_shards, tiny_recipe())
     kept, forgotten = (
-        losses_of(
+        _losses(
+            tiny_shards,
             tiny_recipe("vae.losses.depth_kind=scale_invariant", f"vae.losses.depth_invariance={invariance}"),
         )[1]
         for invariance in (0, 1)
@@ -135,10 +171,8 @@ def test_the_kind_of_depth_error_is_a_choice(losses_of: LossesOf, tiny_recipe: R
 UNGUIDED, SEARCH = "vae.renderer.guided_fine=0", "vae.renderer.search=true"
 
 
-def test_a_search_says_where_fine_samples_go_and_learns_nothing(
-    task_of: TaskOf, losses_of: LossesOf, tiny_recipe: RecipeOf
-) -> None:
-    task = task_of(tiny_recipe(UNGUIDED, SEARCH))
+def test_a_search_says_where_fine_samples_go_and_learns_nothing(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
+    task = _task(tiny_shards, tiny_recipe(UNGUIDED, SEARCH))
     torch.manual_seed(0)
     planes = torch.randn(2, 3, 4, 8, 8, requires_grad=True)
     batch = task.batch(0, 0, range(2))
@@ -150,8 +184,8 @@ def test_a_search_says_where_fine_samples_go_and_learns_nothing(
     both = [torch.autograd.grad(each.colour.sum(), planes)[0] for each in (seen, twin)]
     torch.testing.assert_close(*both, atol=1e-4, rtol=1e-4)
     # Another way to place samples is another loss, but only where no depth places them.
-    assert losses_of(tiny_recipe(UNGUIDED))[0] != losses_of(tiny_recipe(UNGUIDED, SEARCH))[0]
-    assert losses_of(tiny_recipe())[0] == losses_of(tiny_recipe(SEARCH))[0]
+    assert _losses(tiny_shards, tiny_recipe(UNGUIDED))[0] != _losses(tiny_shards, tiny_recipe(UNGUIDED, SEARCH))[0]
+    assert _losses(tiny_shards, tiny_recipe())[0] == _losses(tiny_shards, tiny_recipe(SEARCH))[0]
 
 
 CROPS = ("vae.supervision.kind=crop", "vae.supervision.crop=8")
@@ -259,3 +293,139 @@ def test_a_crop_fits_into_the_supervised_views(tiny_shards: ShardSet, tiny_recip
         recipe = tiny_recipe(*CROPS, "vae.supervision.crop=17", *overrides)
         with pytest.raises(RecipeError, match=f"a crop of 17 pixels does not fit into views of {side}"):
             VaeTask(tiny_shards, [0], [], recipe.vae, 0)
+
+
+GAN = (*CROPS, "vae.discriminators.backbone=random", "vae.discriminators.levels=2", "vae.discriminators.hidden=8")
+BOTH = (*GAN, "vae.losses.adversarial=0.5", "vae.losses.adversarial_novel=0.25")
+ALONE = (*BOTH, "vae.supervision.novel_views=0")  # as with pictures of which there is one each
+
+
+def test_what_discriminators_say_has_its_weight_and_what_they_learn_has_none(
+    tiny_shards: ShardSet, tiny_recipe: RecipeOf
+) -> None:
+    total, terms = _losses(tiny_shards, tiny_recipe(*BOTH))
+    without, others = _losses(tiny_shards, tiny_recipe(*GAN))
+    names = {"adversarial", "adversarial_novel", "discriminator", "discriminator_novel"}
+    assert terms.keys() == others.keys() | names
+    assert {name: terms[name] for name in others} == others
+    expected = without + 0.5 * terms["adversarial"] + 0.25 * terms["adversarial_novel"]
+    assert total == pytest.approx(expected, rel=1e-5)
+    assert all(terms[name] > 0 for name in names)
+
+
+def _gradients(task: VaeTask) -> dict[str, Tensor]:
+    total, _ = task.loss(task.batch(0, 0, range(2)), STEP)
+    total.backward()
+    return {name: p.grad for name, p in task.networks.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("name", ["adversarial", "adversarial_novel"])
+def test_what_a_discriminator_says_reaches_the_decoder(tiny_shards: ShardSet, tiny_recipe: RecipeOf, name: str) -> None:
+    plain = _gradients(_task(tiny_shards, tiny_recipe(*GAN)))
+    told = _gradients(_task(tiny_shards, tiny_recipe(*GAN, f"vae.losses.{name}=1")))
+    moved = {key for key in plain if key.startswith("decoder") and plain[key].any()}
+    assert len(moved) > 5 and not any(torch.equal(told[key], plain[key]) for key in moved)
+
+
+def test_a_backward_pass_teaches_both_sides_and_mixes_nothing(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
+    task = _task(tiny_shards, tiny_recipe(*BOTH))
+    both, judges = _gradients(task), task.discriminators
+    assert all(p.grad is not None and p.grad.any() for name, p in judges.named_parameters() if name.endswith("weight"))
+    assert not any(tensor.requires_grad for tensor in (*judges.maps.parameters(), *judges.maps.buffers()))
+    unteachable = _task(tiny_shards, tiny_recipe(*BOTH))
+    unteachable.discriminators.lessons = lambda seen: {}  # nothing but the networks' own side is left
+    alone = _gradients(unteachable)
+    assert both.keys() == alone.keys() and all(torch.equal(both[name], alone[name]) for name in both)
+    assert all(p.grad is None for p in unteachable.discriminators.parameters())
+
+
+def _watched(task: VaeTask) -> list[Shown]:
+    """Return the list of what the task's discriminators are shown from now on."""
+    shown: list[Shown] = []
+    look = task.discriminators.look
+    task.discriminators.look = lambda pictures: look(shown.append(pictures) or pictures)
+    return shown
+
+
+def test_discriminators_look_at_the_supervised_views(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
+    recipe = tiny_recipe(*BOTH)  # one input view and two novel ones per object
+    task = _task(tiny_shards, recipe)
+    batch, shown = task.batch(0, 0, range(2)), _watched(task)
+    task.loss(batch, STEP)
+    colours = batch["colour"].reshape(2, 3, 8, 8, 3).permute(0, 1, 4, 2, 3)
+    assert torch.equal(shown[0].pictures, colours[:, 0])
+    assert shown[0].input_renders.shape == (2, 3, 8, 8) and shown[0].novel_renders.shape == (4, 3, 8, 8)
+    rays = torch.arange(2 * 3 * 64 * 3).reshape(2, 192, 3).float()
+    sorted_out = shown_pictures(rays, rays + 0.5, None, recipe.vae.supervision)
+    by_view = pictures_of(rays, recipe.vae.supervision)
+    assert torch.equal(sorted_out.pictures, by_view[[0, 3]])
+    assert torch.equal(sorted_out.input_renders, by_view[[0, 3]] + 0.5)
+    assert torch.equal(sorted_out.novel_renders, by_view[[1, 2, 4, 5]] + 0.5)
+
+
+def test_where_no_novel_view_is_supervised_one_is_rendered_for_its_discriminator(
+    tiny_shards: ShardSet, tiny_recipe: RecipeOf
+) -> None:
+    task = _task(tiny_shards, tiny_recipe(*ALONE))
+    batch, shown = task.batch(0, 0, range(2)), _watched(task)
+    total, terms = task.loss(batch, STEP)
+    assert shown[0].novel_renders.shape == (2, 3, 8, 8)
+    assert terms["adversarial_novel"] > 0
+    # A batch in two parts draws the same samples along the imagined rays.
+    parts = [{name: value[i : i + 1] for name, value in batch.items()} for i in (0, 1)]
+    for index, part in enumerate(parts):
+        task.loss(part, STEP, Part(index, 2))
+        torch.testing.assert_close(shown[-1].novel_renders[0], shown[0].novel_renders[index])
+    moved = batch | {"imagined_origins": batch["imagined_origins"] * 1.1}
+    others = task.loss(moved, STEP)[1]
+    assert others["adversarial"] == terms["adversarial"] and others["adversarial_novel"] != terms["adversarial_novel"]
+
+
+def test_before_their_start_there_are_no_discriminators(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
+    late = tiny_recipe(*BOTH, "vae.discriminators.start=4")
+    assert _losses(tiny_shards, late, step=3) == _losses(tiny_shards, tiny_recipe(*GAN), step=3)
+    assert _losses(tiny_shards, late, step=4) == _losses(tiny_shards, tiny_recipe(*BOTH), step=4)
+
+
+def test_the_frozen_network_is_the_recipes_or_the_one_given(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
+    named, given = _task(tiny_shards, tiny_recipe(*BOTH)), FrozenFilters(3)
+    assert named.discriminators.maps.widths == (16, 32)
+    recipe = tiny_recipe(*BOTH, "vae.discriminators.backbone=dinov2")
+    task = VaeTask(tiny_shards, [0], [], recipe.vae, 0, frozen=given)
+    assert task.discriminators.maps is given
+    with pytest.raises(RecipeError, match="random looks at pictures of at least 16 pixels, not 8"):
+        VaeTask(tiny_shards, [0], [], tiny_recipe(*BOTH, "vae.discriminators.levels=4").vae, 0)
+    assert _task(tiny_shards, tiny_recipe(*GAN)).discriminators is None
+
+
+def test_a_vision_transformer_looks_under_bf16_with_the_penalty(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
+    import_torchvision()
+    from timm.models.vision_transformer import VisionTransformer
+
+    torch.manual_seed(0)
+    network = VisionTransformer(img_size=28, patch_size=14, embed_dim=16, depth=4, num_heads=2, num_classes=0)
+    recipe = tiny_recipe(*BOTH, "vae.discriminators.r1=1")
+    task = VaeTask(tiny_shards, [0, 1], [], recipe.vae, 0, frozen=timm_maps(network, 2))
+    with torch.autocast("cpu", torch.bfloat16):
+        total, terms = task.loss(task.batch(0, 0, range(2)), 0)
+    total.backward()
+    assert terms.keys() >= {"r1", "r1_novel"} and all(value.isfinite() for value in terms.values())
+    for module in (task.networks, task.discriminators):
+        gradients = [p.grad for p in module.parameters() if p.grad is not None]
+        assert gradients and all(gradient.isfinite().all() for gradient in gradients)
+    assert all(p.grad is None for p in network.parameters())
+
+
+def test_networks_that_discriminators_cannot_look_at_are_refused_at_once(tiny_recipe: RecipeOf) -> None:
+    check_networks(tiny_recipe(*CROPS, "vae.losses.adversarial=1").vae)
+    for weight in ("vae.losses.adversarial=1", "vae.losses.adversarial_novel=1"):
+        with pytest.raises(RecipeError, match="discriminators cannot look at 'resnet'"):
+            check_networks(tiny_recipe(*CROPS, weight, "vae.discriminators.backbone=resnet").vae)
+    check_networks(tiny_recipe(*CROPS, "vae.discriminators.backbone=resnet").vae)
+
+
+def test_discriminators_need_input_views_to_compare_with(tiny_recipe: RecipeOf) -> None:
+    for name in ("adversarial", "adversarial_novel"):
+        with pytest.raises(RecipeError, match="discriminators compare with input views") as error:
+            tiny_recipe(*CROPS, f"vae.losses.{name}=1", "vae.supervision.input_views=0")
+        assert "set supervision.input_views to at least 1" in error.value.message
