@@ -85,7 +85,7 @@ def image_scores(
         "unit": UNITS[metric],
         "interval": [estimate["low"], estimate["high"]],
         "details": details,
-        "protocol": _protocol(metric, contestant, reference, real, backbone, len(ours.rows)),
+        "protocol": _protocol(metric, contestant, reference, real, backbone),
     }
     return report, compared
 
@@ -233,20 +233,16 @@ def _nearest(ours: Looks, theirs: Looks, records: Sequence[ObjectRecord]) -> lis
 
 
 def _protocol(
-    metric: str,
-    contestant: Contestant,
-    reference: RealObjects,
-    real: PicturesOfReal,
-    backbone: ImageBackbone,
-    evaluated: int,
+    metric: str, contestant: Contestant, reference: RealObjects, real: PicturesOfReal, backbone: ImageBackbone
 ) -> dict[str, Any]:
+    views = len(real.cameras.camera_to_world)
     over_objects = f"95 %, jackknife: {_GROUPS} groups of objects left out in turn"
     how: dict[str, dict[str, Any]] = {
         "fid": {"statistics": "mean and covariance over all pictures", "interval": over_objects},
         "kid": {
             "kernel": "(x.y / d + 1)^3, unbiased",
             "subsets": _SUBSETS,
-            "subset_size": min(_SUBSET_SIZE, real.count, evaluated),
+            "subset_size": min(_SUBSET_SIZE, real.count, views * len(contestant.labels)),
             "interval": over_objects,
         },
         "clip-i": {
@@ -260,7 +256,7 @@ def _protocol(
     return {
         "cameras": real.facts(),
         "reference": real.described(),
-        "pictures": {"reference": real.count, "evaluated": evaluated},
+        "pictures": {"reference": real.count, "evaluated": views * len(contestant.labels)},
         "backbone": {
             "name": backbone.name,
             "sha256": backbone.sha256,

@@ -90,8 +90,7 @@ def reconstruction_scores(
         check_side(metric, side)
         chosen = _chosen(shards.objects, category, count, listed)
         if not any(chosen.get("train", {}).values()):
-            remedy = "leave out --category" if category or listed is None else "name training objects in the list, too"
-            raise RecipeError("there is no training object to reconstruct: it gives the figure", remedy)
+            raise RecipeError("there is no training object to reconstruct", "leave out --category")
         camera = _Camera(networks, Pictures(shards), reference, vae)
         found, every = list[Reconstruction](), list(_in_order(chosen))
         share = ranks.share(len(every))
