@@ -141,7 +141,7 @@ def test_extract_mesh_options(stage: Stage) -> None:
 def test_eval_options(stage: Stage, metric: str) -> None:
     call("eval", metric, "--model", "m", "--category", "car", "--count", 7, "-o", "report")
     assert stage.arguments[:2] == (metric, Path("m"))
-    given = {"category": "car", "count": 7, "output": Path("report"), "overrides": ()}
+    given = {"category": "car", "count": 7, "output": Path("report"), "overrides": (), "of": "samples"}
     unsaid = dict.fromkeys(["reference", "meshes", "renders", "objects", "workspace"])
     assert stage.options == {**unsaid, **given, "device": "auto", "dry_run": False}
 

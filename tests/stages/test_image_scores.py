@@ -166,7 +166,7 @@ def test_a_stand_in_is_named_wherever_the_figure_is(root: Path, tmp_path: Path, 
     networks = Projection("efficientnet-lite0").networks()
     report = evaluate.run("fid", root, Talk(1), overrides=SMALL, workspace=tmp_path, networks=networks)
     assert report["metric"] == "fid[efficientnet-lite0]" and report["fid[efficientnet-lite0]"] > 0
-    assert Path(report["report"]).name == "fid-efficientnet-lite0"
+    assert Path(report["report"]).name.startswith("fid-efficientnet-lite0-tiny-")
     assert "fid[efficientnet-lite0] (95 %)" in capsys.readouterr().err
     assert report["protocol"]["backbone"]["stand_in"]
     assert [titled("fid", "inception"), titled("clip-i", "clip:ViT-L-14")] == ["fid", "clip-i[clip:ViT-L-14]"]

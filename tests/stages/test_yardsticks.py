@@ -15,7 +15,7 @@ from ln3d.data.shards import ObjectRecord
 from ln3d.errors import ArtifactError, LN3DError, RecipeError
 from ln3d.generation.model import Generator
 from ln3d.stages import evaluate
-from ln3d.stages.evaluate import Networks
+from ln3d.stages.evaluation_request import Networks
 from ln3d.stages.evaluation_store import Store
 from ln3d.stages.real_pictures import RealPictures, to_uint8
 from ln3d.stages.reference import Reference
