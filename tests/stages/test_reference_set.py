@@ -225,6 +225,32 @@ def test_what_a_set_cannot_do_is_one_clear_line(
     assert hint.removesuffix("$") in problem.value.hint and (hint[-1] != "$" or problem.value.hint.endswith(hint[:-1]))
 
 
+def test_a_network_is_known_by_its_name_and_weights_wherever_its_file_lies(own: Path, tmp_path: Path) -> None:
+    def load(name: str, device: str) -> Corners:
+        return Corners("dinov2", "e" * 64 if "other" in name else "f" * 64)
+
+    mine = (*SMALL, "evaluation.backbone=dinov2=/mine/dino.safetensors", "evaluation.clip=clip:ViT-B-32=/mine/clip.st")
+    given = {"reference": True, "categories": ("car",), "pictures": 4, "shapes": 2, "load": load}
+    pack.run(own, QUIET, output=tmp_path / "set", overrides=mine, **given)
+    pack.run(own, QUIET, output=tmp_path / "set", overrides=[o.replace("mine", "moved") for o in mine], **given)
+    assert "/mine/" not in (tmp_path / "set" / "reference" / "manifest.json").read_text()
+    networks, kept = Networks(image=load), tmp_path / "kept"
+    names = ("dinov2", "dinov2=/theirs/dino.safetensors", "dinov2:vit_small_patch14_dinov2=~/dino.safetensors")
+    values = [
+        scored("fid", tmp_path / "set", kept, networks=networks, overrides=("evaluation.samples=3", f"{key}={name}"))
+        for key, name in zip(["evaluation.backbone"] * 3, names, strict=True)
+    ]
+    assert len({report["fid[dinov2]"] for report in values}) == 1
+    for name, words in {
+        "dinov2=/other.safetensors": "the weights of dinov2 are others than the reference's: eeeeeeeeeeee..., not ffff",
+        "dinov2:vit_base_patch14_dinov2=/mine/dino.safetensors": "features of dinov2, not of dinov2:vit_base",
+        "inception": "holds features of dinov2, not of inception",
+    }.items():
+        with pytest.raises(RecipeError, match=words) as problem:
+            scored("fid", tmp_path / "set", kept, networks=networks, overrides=(f"evaluation.backbone={name}",))
+        assert "\n" not in problem.value.message
+
+
 def test_a_folder_without_real_objects_says_what_it_has(root: Path, tmp_path: Path) -> None:
     (tmp_path / "vae").symlink_to(root / "vae")
     with pytest.raises(ArtifactError, match=r"no shards and no reference set to compare with \(vae is there\)"):
