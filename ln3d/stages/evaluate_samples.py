@@ -24,7 +24,7 @@ def compare(metric: str, request: Request, reference: RealObjects, talk: Talk) -
     backbone: ImageBackbone | None = None
     wanted = evaluation.backbone if metric in ("fid", "kid") else evaluation.clip
     with request.ranks.together():
-        if metric in image_scores.METRICS:
+        if metric in image_scores.METRICS and metric != "clip-t":  # which compares pictures with words
             reference.check_network(plain_name(wanted))
         if metric in image_scores.METRICS and not request.dry_run:
             backbone = request.networks.image(wanted, str(choose_device(request.device)))
