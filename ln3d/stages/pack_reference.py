@@ -24,23 +24,12 @@ from ln3d.stages.freshness import up_to_date
 from ln3d.stages.real_pictures import RealPictures, to_uint8
 from ln3d.stages.reference import Reference
 from ln3d.stages.reference_set import CAMERAS, CLOUDS, FEATURES, OBJECTS, PORTRAITS, miniatures, quantised
+from ln3d.stages.reference_share import Share
 from ln3d.talk import Talk
 
 ELSEWHERE = "choose another folder (-o)"
 """What to do where the folder of a packed model holds something else."""
 _MINIATURE = 64  # pixels a side, at most
-
-
-@dataclass(frozen=True)
-class Share:
-    """How much of the real objects goes into a reference set."""
-
-    categories: Sequence[str] = ()
-    """None: all that have two shapes."""
-    pictures: int = 300
-    """The most of every category."""
-    shapes: int = 48
-    """The most of every category."""
 
 
 @dataclass(frozen=True)

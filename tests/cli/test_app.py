@@ -19,7 +19,7 @@ from ln3d.cli.app import app
 from ln3d.config.recipe import Recipe
 from ln3d.data.unfinished import WHOLE, Part
 from ln3d.errors import ArtifactError, DivergedError, LN3DError, MeshError, RecipeError, WeightsError
-from ln3d.stages.pack_reference import Share
+from ln3d.stages.reference_share import Share
 from ln3d.talk import Talk
 
 COMMANDS = ["render-dataset", "train-vae", "encode", "train-diffusion", "sample", "extract-mesh", "inspect"]

@@ -23,10 +23,11 @@ from ln3d.stages import contestants, evaluate, evaluation_request, inspect, pack
 from ln3d.stages.evaluation_request import Networks
 from ln3d.stages.evaluation_store import Store
 from ln3d.stages.looks import Looks
-from ln3d.stages.pack_reference import Share, views_in_turn
+from ln3d.stages.pack_reference import views_in_turn
 from ln3d.stages.picture_distances import distances
 from ln3d.stages.real_objects import open_real_objects, pictures_of
 from ln3d.stages.reference_set import miniature, miniatures, quantised, unquantised
+from ln3d.stages.reference_share import Share
 from ln3d.talk import Talk
 
 pytestmark = pytest.mark.usefixtures("in_this_process")
