@@ -26,7 +26,7 @@ from ln3d.stages.listed_objects import Chosen, listed_objects
 from ln3d.stages.reference import Reference
 from ln3d.talk import Talk
 from ln3d.training.ranks import ALONE, Ranks
-from ln3d.training.vae_step import evaluation_views, reconstruct
+from ln3d.training.reconstruction import evaluation_views, reconstruct
 
 SPLITS = LISTED_SPLITS
 METRICS = ("psnr", "ssim", "lpips")

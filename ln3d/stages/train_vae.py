@@ -32,8 +32,9 @@ from ln3d.talk import Talk
 from ln3d.training.loop import Task, Trained, keep_sheets, train
 from ln3d.training.optimiser import learning_rate_factors
 from ln3d.training.ranks import join
+from ln3d.training.reconstruction import encode_object, evaluation_views, reconstruct
 from ln3d.training.vae_rendering import radiance
-from ln3d.training.vae_step import VaeTask, check_networks, encode_object, evaluation_views, reconstruct
+from ln3d.training.vae_step import VaeTask, check_networks
 
 _SHEET_OBJECTS = 12
 _ISO_OBJECTS = 12

@@ -21,7 +21,7 @@ from ln3d.stages.real_pictures import RealPictures, to_uint8
 from ln3d.stages.reference import Reference
 from ln3d.stages.yardsticks import Reconstructions, TrainingObjects, training_shapes
 from ln3d.talk import Talk
-from ln3d.training.vae_step import encode_object, evaluation_views
+from ln3d.training.reconstruction import encode_object, evaluation_views
 
 pytestmark = pytest.mark.usefixtures("in_this_process")
 QUIET = Talk(0)
