@@ -43,9 +43,10 @@ from ln3d.rendering.volume import render_images
 from ln3d.runtime import available_cores, tune_allocator
 from ln3d.seeding import generator, numpy_generator
 from ln3d.stages.reconstruction_scores import chosen_objects
+from ln3d.training.reconstruction import evaluation_views, views_of
 from ln3d.training.vae_losses import loss_weights, render_terms, weighted_sum
 from ln3d.training.vae_rendering import frozen_radiance, radiance
-from ln3d.training.vae_step import VaeTask, evaluation_views, views_of
+from ln3d.training.vae_step import VaeTask
 
 CPU = torch.device("cpu")
 SIDE = 64  # pixels of the compared views

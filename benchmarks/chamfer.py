@@ -1,4 +1,4 @@
-"""COV, MMD and 1-NNA of many clouds against many: `chamfer_minima` against a scipy loop in two processes.
+"""COV, MMD and 1-NNA of many clouds against many: `NearestSearch` against a scipy loop in two processes.
 
     python benchmarks/chamfer.py [--clouds 200] [--points 4096] [--shards WORKSPACE] [--alone]
 
@@ -22,8 +22,8 @@ from scipy.spatial import cKDTree
 
 from ln3d.artifacts.workspace import Workspace
 from ln3d.data.shards import ShardSet
-from ln3d.geometry.chamfer import cloud_set
-from ln3d.geometry.chamfer_minima import chamfer_minima
+from ln3d.geometry.chamfer import CloudSet, cloud_set
+from ln3d.geometry.chamfer_minima import NearestSearch
 from ln3d.geometry.clouds import normalised_cloud, thinned, unproject
 
 _WORKERS = 2
@@ -99,7 +99,16 @@ def by_scipy(ours: list[np.ndarray], theirs: list[np.ndarray]) -> list[np.ndarra
 def by_bounds(ours: list[np.ndarray], theirs: list[np.ndarray]) -> list[np.ndarray]:
     """Return the same matrices with infinity where a pair is no minimum."""
     a, b = cloud_set(ours), cloud_set(theirs)
-    return [chamfer_minima(x, y, workers=_WORKERS) for x, y in ((a, b), (a, a), (b, b))]
+    return [searched(x, y) for x, y in ((a, b), (a, a), (b, b))]
+
+
+def searched(a: CloudSet, b: CloudSet) -> np.ndarray:
+    """Return the distances that were worked out in search of the minima of rows and columns, the others infinite."""
+    search = NearestSearch.between(a, b, workers=_WORKERS)
+    search.nearest(range(len(a)), workers=_WORKERS)
+    if a is not b:
+        search.swapped().nearest(range(len(b)), workers=_WORKERS)
+    return search.distances
 
 
 def timed(work: Callable[..., Any], *given: Any) -> tuple[Any, float, float]:

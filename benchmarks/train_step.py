@@ -48,8 +48,9 @@ from ln3d.stages import render_dataset
 from ln3d.talk import Talk
 from ln3d.training import loop
 from ln3d.training.parts import WHOLE, Part
+from ln3d.training.reconstruction import encode_object, evaluation_views
 from ln3d.training.vae_rendering import frozen_radiance
-from ln3d.training.vae_step import VaeTask, encode_object, evaluation_views
+from ln3d.training.vae_step import VaeTask
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 WARM_UP, PROFILED = 2, 3  # steps

@@ -38,6 +38,12 @@ class ImageBackbone(Protocol):
         ...
 
 
+def plain_name(name: str) -> str:
+    """Return what a backbone asked for as `name` calls itself, wherever its file lies: its `ImageBackbone.name`."""
+    plain = name.partition("=")[0]
+    return "dinov2" if plain == f"dinov2:{DINOV2}" else plain
+
+
 def load_backbone(name: str, device: str = "cpu") -> ImageBackbone:
     """Return the backbone called `name`.
 

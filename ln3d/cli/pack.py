@@ -7,6 +7,7 @@ import typer
 
 from ln3d.cli import options
 from ln3d.cli.reporting import reported, show, talk_of
+from ln3d.stages.reference_share import Share
 
 
 @reported
@@ -23,10 +24,10 @@ def pack(
     ] = None,
     pictures: Annotated[
         int, typer.Option("--pictures", metavar="N", min=2, help="Features of N pictures of every category.")
-    ] = 300,
+    ] = Share.pictures,
     shapes: Annotated[
         int, typer.Option("--shapes", metavar="N", min=2, help="Surfaces of N shapes of every category.")
-    ] = 48,
+    ] = Share.shapes,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change an evaluation.* value of the reference; repeatable."),

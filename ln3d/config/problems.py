@@ -57,6 +57,8 @@ def _message(problem: ErrorDetails, model: type[BaseModel], location: Location) 
             return str(context["error"])
         case "model_type" | "dict_type" | "model_attributes_type":
             return f"must be a section with keys of its own, not {given!r}"
+        case "tuple_type" | "list_type":
+            return f"must be a list, as in [1, 2], not {given!r}"
         case _:
             return f"{problem['msg'].removeprefix('Input ')}, not {given!r}"
 

@@ -72,7 +72,7 @@ class DecoderConfig(Section):
     both off, the planes are stacked in the channels of one token grid."""
     initial: str | None = None
     """Where attention and feed-forward layers start: `dinov2[:MODEL][=FILE]`, evenly spread blocks of timm's DINOv2 of
-    the same width and heads (its smallest: 384 and 6); null draws them."""
+    the same width and heads (its smallest: 384 and 6); null draws them. --init-from has a decoder, which is taken."""
 
     @model_validator(mode="after")
     def _something_starts(self) -> Self:

@@ -129,21 +129,3 @@ class _Half:
         if len(chosen):
             self.squared[chosen] = nearest_squared(self.points[chosen], self.tree)
         self.done += count
-
-
-def chamfer_minima(
-    a: CloudSet, b: CloudSet, *, workers: int = 1, progress: Progress | None = None
-) -> Float[np.ndarray, "g r"]:
-    """Return the distances of `chamfer_matrix` where they are the least of their row or column; elsewhere maybe inf.
-
-    The minima of every row and column and their positions are those of the full matrix, bit for bit, ties included.
-    Pass the same set twice for the distances within it: then the diagonal counts as infinite. `progress` is called
-    with the number of pairs whose row, or column, was searched: 2 g r in all, g r within a set.
-    """
-    if not len(a) or not len(b):
-        return np.full((len(a), len(b)), np.inf)
-    search = NearestSearch.between(a, b, workers=workers)
-    search.nearest(range(len(a)), workers=workers, progress=progress)
-    if a is not b:
-        search.swapped().nearest(range(len(b)), workers=workers, progress=progress)
-    return search.distances

@@ -1,7 +1,5 @@
 """How close a picture is to the real one: PSNR, SSIM, mask overlap, colour."""
 
-from collections.abc import Sequence
-
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
@@ -85,12 +83,6 @@ def ssim(image: Float[Tensor, "b h w c"], reference: Float[Tensor, "b h w c"]) -
     similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
     similarity /= (mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2)
     return rearrange(similarity, "(b c) 1 h w -> b (c h w)", b=len(image)).mean(dim=-1).to(image.dtype)
-
-
-def colours_kept(real: Sequence[str], measured: Sequence[str]) -> float:
-    """Return the share of objects whose dominant colour word is the same in both lists, in [0, 1]; NaN for none."""
-    same = [a == b for a, b in zip(real, measured, strict=True)]
-    return sum(same) / len(same) if same else float("nan")
 
 
 def _blur(image: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 i j"]:

@@ -23,7 +23,7 @@ from ln3d.runtime import tune_allocator
 from ln3d.stages.freshness import up_to_date
 from ln3d.talk import Talk
 from ln3d.training.ranks import join
-from ln3d.training.vae_step import encode_object, evaluation_views
+from ln3d.training.reconstruction import encode_object, evaluation_views
 
 _SMALLEST_STD = 1e-4
 

@@ -20,6 +20,7 @@ from ln3d.models.encoder import AlignedEncoder
 from ln3d.models.posterior import Posterior
 from ln3d.models.views import Views
 from ln3d.training.adversarial_step import build_discriminators, contest, view_kinds
+from ln3d.training.latent_step import FROZEN
 from ln3d.training.vae_rendering import radiance, training_render
 from ln3d.training.vae_step import shown_pictures
 
@@ -31,7 +32,8 @@ PEAK = {"bf16": 312e12, "fp32": 156e12}
 PAPER_STEPS, PAPER_DAYS = 800_000, 7
 """LN3Diff: iterations of each stage, and days on 8 A100 for both stages together."""
 _STATE_BYTES = 20  # per weight, in fp32: itself, its gradient, AdamW's two moments, the moving average
-_HEAD_BYTES = 16  # the same of discriminators, which have no moving average
+_STILL_BYTES = 8  # of one that does not learn: itself and the moving average
+_HEAD_BYTES = 16  # of one of discriminators, which have no moving average
 
 
 class Cost(NamedTuple):
@@ -99,14 +101,29 @@ class Heads(NamedTuple):
     """Of the network that they look at."""
 
 
+NO_HEADS = Heads(0, 0)
+
+
 def discriminator_weights(recipe: Recipe) -> Heads:
     """Return how many weights the discriminators of a recipe have, and the network behind them; zeros for none."""
     frozen = _frozen_network(recipe)
     if frozen is None:
-        return Heads(0, 0)
+        return NO_HEADS
     with torch.device("meta"):
         trained = count_parameters(build_discriminators(frozen, recipe.vae, recipe.seed))
     return Heads(trained, sum(tensor.numel() for tensor in (*frozen.parameters(), *frozen.buffers())))
+
+
+def state_bytes(learning: int, still: int = 0, heads: Heads = NO_HEADS) -> int:
+    """Return the bytes of a training's state: of weights that learn, of those that stay, and of discriminators."""
+    return _STATE_BYTES * learning + _STILL_BYTES * still + _HEAD_BYTES * heads.trained + 4 * heads.frozen
+
+
+def vae_state_bytes(recipe: Recipe, networks: Autoencoder) -> int:
+    """Return the bytes of the state of stage 1, of whose `networks` a taught encoder alone learns."""
+    taught = recipe.vae.supervision.kind == "latents"
+    still = sum(count_parameters(networks.get_submodule(part)) for part in FROZEN) if taught else 0
+    return state_bytes(count_parameters(networks) - still, still, discriminator_weights(recipe))
 
 
 def _frozen_network(recipe: Recipe) -> AnyFrozen | None:
@@ -129,16 +146,14 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
     stand the paper's hours, which are for both stages.
     """
     config = recipe.vae.training
-    cost, heads = vae_cost(recipe), discriminator_weights(recipe)
+    cost = vae_cost(recipe)
     with torch.device("meta"):
-        weights = count_parameters(Autoencoder(recipe.vae))
+        networks = Autoencoder(recipe.vae)
     operations = cost.operations * config.batch
     speed = GPUS * PEAK[config.precision] * UTILISATION
     figures = {
         "operations_per_step": operations,
-        "bytes_per_gpu": _STATE_BYTES * weights
-        + _HEAD_BYTES * heads.trained
-        + 4 * heads.frozen
+        "bytes_per_gpu": vae_state_bytes(recipe, networks)
         + cost.saved_bytes * math.ceil(config.batch / (GPUS * config.accumulate)),
         "hours_on_8_a100": config.steps * operations / speed / 3600,
         "utilisation": UTILISATION,

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ln3d.artifacts.opening import Artifact
-from ln3d.backbones.images import ImageBackbone
+from ln3d.backbones.images import ImageBackbone, plain_name
 from ln3d.errors import ArtifactError
 from ln3d.generation.model import Generator
 from ln3d.runtime import choose_device
@@ -24,12 +24,12 @@ def compare(metric: str, request: Request, reference: RealObjects, talk: Talk) -
     backbone: ImageBackbone | None = None
     wanted = evaluation.backbone if metric in ("fid", "kid") else evaluation.clip
     with request.ranks.together():
-        if metric in image_scores.METRICS:
-            reference.check_network(wanted.partition("=")[0])
+        if metric in image_scores.METRICS and metric != "clip-t":  # which compares pictures with words
+            reference.check_network(plain_name(wanted))
         if metric in image_scores.METRICS and not request.dry_run:
             backbone = request.networks.image(wanted, str(choose_device(request.device)))
         contestant, inputs = _contestant(request, reference)
-    title = image_scores.titled(metric, backbone.name if backbone else wanted.partition("=")[0])
+    title = image_scores.titled(metric, backbone.name if backbone else plain_name(wanted))
 
     def measure() -> tuple[dict[str, Any], Sheet]:
         if backbone is None:

@@ -26,7 +26,10 @@ class Sheet:
 
 
 def set_sheet(contestant: Contestant, compared: Compared) -> Sheet:
-    """Return the first objects of a contestant beside the nearest training object of each."""
+    """Return the first objects of a contestant beside the nearest training object of each, where that is known."""
+    if not compared.nearest:
+        labels = [contestant.labels[place] for place in compared.places[: len(compared.ours)]]
+        return Sheet([[ours] for ours in compared.ours], labels, ["sample"])
     shown = list(zip(compared.places, compared.ours, compared.theirs, compared.nearest, strict=False))
     rows = [[ours, theirs] for _, ours, theirs, _ in shown]
     labels = [f"{contestant.labels[place]}  |  {record.name} ({record.split})" for place, _, _, record in shown]
@@ -88,7 +91,11 @@ def _evaluated(report: dict[str, Any]) -> Any:
 
 
 def _comparable(report: dict[str, Any]) -> Any:
-    """Return what two reports have in common when they differ in the evaluated system alone."""
-    protocol = {k: v for k, v in report.get("protocol", {}).items() if k not in ("evaluated", "pictures")}
+    """Return what two reports have in common when they differ in the evaluated system alone.
+
+    The size of kid's subsets follows from the number of pictures, and its mean does not depend on it.
+    """
+    counted = ("evaluated", "pictures", "subset_size")
+    protocol = {k: v for k, v in report.get("protocol", {}).items() if k not in counted}
     real = [report.get("inputs", {}).get(role) for role in ("shards", "reference")]
     return report.get("metric"), report.get("category"), real, protocol

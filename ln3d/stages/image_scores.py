@@ -1,6 +1,6 @@
 """How generated pictures compare with real ones: FID, KID and CLIP similarities of frozen networks' features."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -10,11 +10,10 @@ from ln3d.backbones.images import ImageBackbone
 from ln3d.data.shards import ObjectRecord
 from ln3d.errors import RecipeError
 from ln3d.metrics.bootstrap import bootstrap_mean
-from ln3d.metrics.frechet import frechet_distance
-from ln3d.metrics.kernel_distance import kernel_distance
 from ln3d.stages.contestants import SHOWN, Compared, Contestant, check_several
 from ln3d.stages.evaluation_store import Pictures, features_of
 from ln3d.stages.looks import Looks, unit
+from ln3d.stages.picture_distances import distance_protocol, distances
 from ln3d.stages.real_objects import PicturesOfReal, pictures_of
 from ln3d.stages.reference import RealObjects
 from ln3d.stages.shape_scores import training
@@ -26,10 +25,6 @@ UNITS = {"fid": "", "kid": "%", "clip-i": "%", "clip-t": "%"}
 _PROPER = {"fid": "inception", "kid": "inception", "clip-i": "clip:ViT-B-32", "clip-t": "clip:ViT-B-32"}
 _RESIZE = {"inception": "clean-fid's: bicubic with antialiasing, float32, every channel by itself"}
 _PLAIN_RESIZE = "Pillow's bicubic with antialiasing, 8 bit"
-_GROUPS = 10  # of objects that are left out in turn, for the intervals of fid and kid
-_SUBSETS, _SUBSET_SIZE = 100, 1000  # of kid, as torch-fidelity
-
-Distance = Callable[[Looks, Looks], float]
 
 
 @runtime_checkable
@@ -59,25 +54,30 @@ def image_scores(
 
     KID and the cosines of CLIP are in percent. The processes of `ranks` divide the pictures; all return the same
     report, and the first one pictures. Raises RecipeError for too few pictures, for a reference set that has
-    no features of this network, and for clip-t without prompts or with a network that reads no text; DivergedError
-    where fewer than two objects have pictures.
+    no features of this network (which clip-t does without), and for clip-t without prompts or with a network that
+    reads no text; DivergedError where fewer than two objects have pictures.
     """
     with ranks.together():
         texts = _texts(contestant, backbone) if metric == "clip-t" else None
         real, compared = pictures_of(reference, category, talk), Compared()
         _check_counts(metric, real, backbone, contestant, talk)
-    theirs = real.looks(backbone, talk, ranks)
+    # Words need no features of real pictures: a set may have those of another network, and nothing is shown beside.
+    comparable = texts is None or reference.network in (None, (backbone.name, backbone.sha256))
+    theirs = real.looks(backbone, talk, ranks) if comparable else None
     ours = _looks_at(contestant, real, compared, backbone, reference, talk, ranks)
     with ranks.together():
         if ranks.first:
-            _take_pictures(compared, contestant, real, _nearest(ours, theirs, real.records))
-    if metric in ("fid", "kid"):
-        details = _distances(metric, ours, theirs, real.records)
-    elif texts is not None:
+            _take_pictures(compared, contestant, real, ours, theirs)
+    details: dict[str, Any]
+    if texts is not None:
         details = {"all": _text_similarity(ours, texts[compared.places], reference.recipe.seed)}
     else:
-        details = _similarities(ours, theirs, contestant, compared, reference, real.records, category)
-    details |= {"generated": len(ours), "failed": len(compared.failures), "reference": len(theirs)}
+        assert theirs is not None  # which words alone do without
+        if metric in ("fid", "kid"):
+            details = distances(metric, ours, theirs, real.records)
+        else:
+            details = _similarities(ours, theirs, contestant, compared, reference, real.records, category)
+    details |= {"generated": len(ours), "failed": len(compared.failures), "reference": len(real.records)}
     details["pictures"] = {"evaluated": len(ours.rows), "reference": real.count}
     title, estimate = titled(metric, backbone.name), details["all"]
     report = {
@@ -85,7 +85,7 @@ def image_scores(
         "unit": UNITS[metric],
         "interval": [estimate["low"], estimate["high"]],
         "details": details,
-        "protocol": _protocol(metric, contestant, reference, real, backbone),
+        "protocol": _protocol(metric, contestant, reference, real, backbone, details),
     }
     return report, compared
 
@@ -113,12 +113,17 @@ def _looks_at(
 
 
 def _take_pictures(
-    compared: Compared, contestant: Contestant, real: PicturesOfReal, nearest: list[ObjectRecord]
+    compared: Compared, contestant: Contestant, real: PicturesOfReal, ours: Looks, theirs: Looks | None
 ) -> None:
-    """Add the first view of the first objects, which were drawn before, and of the nearest training object of each."""
-    shown = compared.places[: len(nearest)]
+    """Add the first view of the first objects, which were drawn before, and of the nearest training object of each.
+
+    Without `theirs`, features of the real objects, none is known to be the nearest.
+    """
+    shown = compared.places[:SHOWN]
     compared.ours = [views[0] for views in contestant.pictures(real.cameras, Talk(0), shown)]
-    compared.nearest, compared.theirs = nearest, [real.portrait(record) for record in nearest]
+    if theirs is not None:
+        compared.nearest = _nearest(ours, theirs, real.records)
+        compared.theirs = [real.portrait(record) for record in compared.nearest]
 
 
 def _texts(contestant: Contestant, backbone: ImageBackbone) -> Float[np.ndarray, "n d"]:
@@ -154,43 +159,6 @@ def _check_counts(
                 f"{pictures} pictures of {who} are too few for {backbone.width} features: "
                 "the figure is too high, and to be compared at equal counts alone"
             )
-
-
-def _distances(metric: str, ours: Looks, theirs: Looks, records: Sequence[ObjectRecord]) -> dict[str, Any]:
-    """Return the distance to all objects with its interval, and to the held-out ones."""
-    measure: Distance = _frechet if metric == "fid" else _kernel
-    value = measure(ours, theirs)
-    reach = 1.96 * _jackknife_error(_frechet if metric == "fid" else _few_kernels, ours, theirs)
-    low = max(value - reach, 0.0) if metric == "fid" else value - reach
-    details: dict[str, Any] = {"all": {"value": value, "low": low, "high": value + reach, "count": len(theirs)}}
-    unseen = [i for i, record in enumerate(records) if record.split == "test"]
-    if len(unseen) >= 2:
-        details["held_out"] = {"value": measure(ours, theirs.chosen(unseen)), "count": len(unseen)}
-    return details
-
-
-def _jackknife_error(measure: Distance, ours: Looks, theirs: Looks) -> float:
-    """Return the standard error of a distance by leaving out a tenth of the objects in turn (Kott 2001).
-
-    A bootstrap would draw objects twice, and a distance between distributions takes doubles for a difference.
-    """
-    groups = min(_GROUPS, len(ours), len(theirs))
-    of_ours, of_theirs = (np.arange(len(x)) * groups // len(x) for x in (ours, theirs))
-    parts = [measure(ours.chosen(of_ours != g), theirs.chosen(of_theirs != g)) for g in range(groups)]
-    return float(np.sqrt((groups - 1) * np.var(parts)))
-
-
-def _frechet(ours: Looks, theirs: Looks) -> float:
-    return frechet_distance(ours.rows, theirs.rows)
-
-
-def _kernel(ours: Looks, theirs: Looks, subsets: int = _SUBSETS) -> float:
-    a, b = ours.rows, theirs.rows
-    return 100 * kernel_distance(a, b, subsets=subsets, subset_size=min(_SUBSET_SIZE, len(a), len(b))).value
-
-
-def _few_kernels(ours: Looks, theirs: Looks) -> float:
-    return _kernel(ours, theirs, _SUBSETS // 10)
 
 
 def _text_similarity(ours: Looks, texts: Float[np.ndarray, "n d"], seed: int) -> dict[str, Any]:
@@ -233,18 +201,15 @@ def _nearest(ours: Looks, theirs: Looks, records: Sequence[ObjectRecord]) -> lis
 
 
 def _protocol(
-    metric: str, contestant: Contestant, reference: RealObjects, real: PicturesOfReal, backbone: ImageBackbone
+    metric: str,
+    contestant: Contestant,
+    reference: RealObjects,
+    real: PicturesOfReal,
+    backbone: ImageBackbone,
+    details: dict[str, Any],
 ) -> dict[str, Any]:
     views = len(real.cameras.camera_to_world)
-    over_objects = f"95 %, jackknife: {_GROUPS} groups of objects left out in turn"
     how: dict[str, dict[str, Any]] = {
-        "fid": {"statistics": "mean and covariance over all pictures", "interval": over_objects},
-        "kid": {
-            "kernel": "(x.y / d + 1)^3, unbiased",
-            "subsets": _SUBSETS,
-            "subset_size": min(_SUBSET_SIZE, real.count, views * len(contestant.labels)),
-            "interval": over_objects,
-        },
         "clip-i": {
             "pairs": "the same views of the real object whose words the sample was given"
             if contestant.follows_reference
@@ -266,7 +231,7 @@ def _protocol(
         },
         "resize": f"to {backbone.resolution} pixels, {_RESIZE.get(backbone.name, _PLAIN_RESIZE)}",
         "background": "white",
-        **how[metric],
+        **(how[metric] if metric in how else distance_protocol(metric, details)),
         "seed": reference.recipe.seed,
         "evaluated": contestant.facts(),
     }

@@ -16,8 +16,9 @@ from ln3d.errors import ArtifactError, RecipeError
 from ln3d.generation.model import Generator
 from ln3d.runtime import choose_device
 from ln3d.stages.freshness import up_to_date
-from ln3d.stages.pack_reference import ELSEWHERE, Share, pack_reference
+from ln3d.stages.pack_reference import ELSEWHERE, pack_reference
 from ln3d.stages.reference import protocol_recipe
+from ln3d.stages.reference_share import Share
 from ln3d.talk import Talk
 
 

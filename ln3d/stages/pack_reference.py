@@ -14,7 +14,8 @@ from ln3d.artifacts.opening import Artifact
 from ln3d.artifacts.publish import publish
 from ln3d.artifacts.tensors import save_tensors
 from ln3d.artifacts.workspace import Workspace
-from ln3d.backbones.images import ImageBackbone
+from ln3d.backbones.images import ImageBackbone, plain_name
+from ln3d.config.recipe import Recipe
 from ln3d.data.shards import ObjectRecord
 from ln3d.errors import ArtifactError, RecipeError
 from ln3d.seeding import numpy_generator
@@ -23,23 +24,12 @@ from ln3d.stages.freshness import up_to_date
 from ln3d.stages.real_pictures import RealPictures, to_uint8
 from ln3d.stages.reference import Reference
 from ln3d.stages.reference_set import CAMERAS, CLOUDS, FEATURES, OBJECTS, PORTRAITS, miniatures, quantised
+from ln3d.stages.reference_share import Share
 from ln3d.talk import Talk
 
 ELSEWHERE = "choose another folder (-o)"
 """What to do where the folder of a packed model holds something else."""
 _MINIATURE = 64  # pixels a side, at most
-
-
-@dataclass(frozen=True)
-class Share:
-    """How much of the real objects goes into a reference set."""
-
-    categories: Sequence[str] = ()
-    """None: all that have two shapes."""
-    pictures: int = 300
-    """The most of every category."""
-    shapes: int = 48
-    """The most of every category."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +64,7 @@ def pack_reference(
     chosen = _choose(reference, categories, share, len(pictures.cameras.camera_to_world))
     kept = sorted({*chosen.views, *(record.index for record in chosen.shapes)})
     numbers = {index: number for number, index in enumerate(kept)}
-    recipe = reference.recipe.model_copy(update={"dataset": reference.dataset})
+    recipe = _portable(reference.recipe, network).model_copy(update={"dataset": reference.dataset})
     backbone = {"name": network.name, "sha256": network.sha256, "width": network.width}
     mark = fingerprint("reference", shards.id, asdict(share), recipe.evaluation, recipe.seed, backbone)
     details = {"backbone": backbone, "categories": chosen.counts}
@@ -110,6 +100,13 @@ def views_in_turn(objects: int, views: int, count: int, seed: int, category: str
         place = int(order[turn % objects])
         chosen.setdefault(place, []).append(int(orders[place, turn // objects]))
     return {place: sorted(chosen[place]) for place in sorted(chosen)}
+
+
+def _portable(recipe: Recipe, network: ImageBackbone) -> Recipe:
+    """Return the recipe without the places of this machine's files: a network is known by its name and its hash."""
+    evaluation = recipe.evaluation
+    named = {"backbone": network.name, "clip": plain_name(evaluation.clip)}
+    return recipe.model_copy(update={"evaluation": evaluation.model_copy(update=named)})
 
 
 def _categories(reference: Reference, share: Share) -> list[str]:

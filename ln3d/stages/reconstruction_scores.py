@@ -26,12 +26,13 @@ from ln3d.stages.listed_objects import Chosen, listed_objects
 from ln3d.stages.reference import Reference
 from ln3d.talk import Talk
 from ln3d.training.ranks import ALONE, Ranks
-from ln3d.training.vae_step import evaluation_views, reconstruct
+from ln3d.training.reconstruction import evaluation_views, reconstruct
 
 SPLITS = LISTED_SPLITS
 METRICS = ("psnr", "ssim", "lpips")
 UNITS = {"psnr": "dB", "ssim": "", "lpips": ""}
 _SMALLEST_FOR_SSIM, _SMALLEST_FOR_LPIPS = 11, 32
+_WORDS = {"train": "training", "test": "test"}
 _GREYS = ("black", "grey", "white")
 _ENOUGH_HUES = 40  # a share of fewer objects says little
 
@@ -73,24 +74,24 @@ def reconstruction_scores(
 ) -> tuple[dict[str, Any], list[Reconstruction]]:
     """Return the report of `metric` (psnr, ssim or lpips) without its artifact ids, and what was compared.
 
-    The value is the mean over the training objects, whole image on white, PSNR in dB; `details` has every split, all
-    objects together and each category; with a list of objects (`listed`, see `read_object_list`) also each of its
-    groups, and beside every mean what asks nothing of a model (`_beside_baselines`). `count` is the most objects of a
-    split, None for all. Views are drawn as large as the shards store them and averaged over areas down to
-    `evaluation.resolution`, both pictures alike. `vae` is the id of the networks, under which their pictures are
-    kept. The processes of `ranks` divide the objects, and all return the same.
+    The value is the mean over the training objects, or over the test objects where a list names no others, whole
+    image on white, PSNR in dB; `details` has every split, all objects together and each category; with a list of
+    objects (`listed`, see `read_object_list`) also each of its groups, and beside every mean what asks nothing of a
+    model (`_beside_baselines`). `count` is the most objects of a split, None for all. Views are drawn as large as the
+    shards store them and averaged over areas down to `evaluation.resolution`, both pictures alike. `vae` is the id of
+    the networks, under which their pictures are kept. The processes of `ranks` divide the objects, and all return the
+    same.
 
-    Raises RecipeError where the shards have no training object of the category, for an object that is listed and not
-    there or of another split, for a resolution that the stored one is no multiple of, and for one that is too small
-    for the metric.
+    Raises RecipeError where the shards have no training object of the category, or a list no object of it, for an
+    object that is listed and not there or of another split, for a resolution that the stored one is no multiple of,
+    and for one that is too small for the metric.
     """
     shards, recipe = reference.shards, reference.recipe
     with ranks.together():
         side = compared_side(shards.resolution, recipe.evaluation.resolution)
         check_side(metric, side)
         chosen = _chosen(shards.objects, category, count, listed)
-        if not any(chosen.get("train", {}).values()):
-            raise RecipeError("there is no training object to reconstruct", "leave out --category")
+        headline = _headline(chosen, listed is not None)
         camera = _Camera(networks, Pictures(shards), reference, vae)
         found, every = list[Reconstruction](), list(_in_order(chosen))
         share = ranks.share(len(every))
@@ -102,7 +103,7 @@ def reconstruction_scores(
     if listed is not None:
         _add_baselines(found)
     details = {split: _split_details([f for f in found if f.record.split == split], recipe.seed) for split in SPLITS}
-    row = details["train"]["all"]
+    row = details[headline]["all"]
     protocol = {
         **camera.facts(),
         "stored_resolution": shards.resolution,
@@ -112,7 +113,7 @@ def reconstruction_scores(
         "latent": "posterior mean",
         "objects": {split: sum(map(len, groups.values())) for split, groups in chosen.items()},
         "order": "sha256 of the source id" if listed is None else "as listed",
-        "mean": "over views of an object, then over objects",
+        "mean": f"over views of an object, then over the {_WORDS[headline]} objects",
         "interval": "95 % bootstrap over objects",
         "seed": recipe.seed,
     }
@@ -132,6 +133,15 @@ def _chosen(
         return listed_objects(objects, listed, category, count)
     most = len(objects) if count is None else count
     return {split: {"": chosen_objects(objects, split, category, most)} for split in SPLITS}
+
+
+def _headline(chosen: Chosen, listed: bool) -> str:
+    """Return the split whose mean is the value: the training objects', or those held out of a list without others."""
+    there = [split for split in SPLITS if any(chosen.get(split, {}).values())]
+    if not there or (there[0] != "train" and not listed):
+        what = "object of the list" if listed else "training object"
+        raise RecipeError(f"there is no {what} to reconstruct", "leave out --category")
+    return there[0]
 
 
 def _in_order(chosen: Chosen) -> Iterator[tuple[str, ObjectRecord]]:
@@ -268,14 +278,19 @@ def _colour_scores(
 
 
 def _add_baselines(found: Sequence[Reconstruction]) -> None:
-    """Add the scores inside the mask of an empty picture, and of the true outline in all training objects' colour."""
+    """Add the scores inside the mask of an empty picture, and of the true outline in all training objects' colour.
+
+    The second needs training objects among those that were found.
+    """
     training = [mean_colour(f.real, f.coverage > 0.5) for f in found if f.record.split == "train"]
-    common = torch.stack(training).mean(dim=0)
+    common = torch.stack(training).mean(dim=0) if training else None
     for item in found:
         mask = item.coverage > 0.5
-        white, plain = torch.ones_like(item.real), filled(item.coverage, common)
+        white = torch.ones_like(item.real)
         item.scores["white_psnr_masked"] = float(masked_psnr(white, item.real, mask).nanmean())
-        item.scores["common_psnr_masked"] = float(masked_psnr(plain, item.real, mask).nanmean())
+        if common is not None:
+            plain = filled(item.coverage, common)
+            item.scores["common_psnr_masked"] = float(masked_psnr(plain, item.real, mask).nanmean())
 
 
 def _saturated(found: Sequence[Reconstruction]) -> dict[str, Any]:
@@ -306,20 +321,20 @@ def _row(scores: Sequence[Scores], seed: int) -> dict[str, Any]:
         row[name] = None if math.isnan(estimate.value) else estimate.value
         if name in UNITS:
             row[f"{name}_interval"] = [estimate.low, estimate.high]
-    return row | _beside_baselines(row, scores) if "common_psnr_masked" in row else row
+    return row | _beside_baselines(row, scores) if "white_psnr_masked" in row else row
 
 
 def _beside_baselines(row: dict[str, Any], scores: Sequence[Scores]) -> dict[str, Any]:
     """Return how far the mean inside the mask is above the better of two pictures, in dB, and the objects with a hue.
 
     `above_flat`: an empty picture, or the outline in the object's own mean colour; `above_common`: an empty picture,
-    or the outline in the mean colour of all training objects. None where no mask has a pixel.
+    or the outline in the mean colour of all training objects. None where no mask has a pixel, and where there is no
+    training object.
     """
     hues = sum(not math.isnan(s["hue_kept"]) for s in scores)
-    if row["psnr_masked"] is None:
-        return {"saturated": hues, "above_flat": None, "above_common": None}
-    above = {
-        name: row["psnr_masked"] - max(row["white_psnr_masked"], row[f"{name}_psnr_masked"])
-        for name in ("flat", "common")
-    }
-    return {"saturated": hues, **{f"above_{name}": value for name, value in above.items()}}
+    above: dict[str, float | None] = {}
+    for name in ("flat", "common"):
+        masked, plain = row["psnr_masked"], row.get(f"{name}_psnr_masked")
+        known = masked is not None and plain is not None
+        above[f"above_{name}"] = masked - max(row["white_psnr_masked"], plain) if known else None
+    return {"saturated": hues, **above}

@@ -23,6 +23,8 @@ from ln3d.stages.evaluation_store import Store
 
 Cloud = Float[np.ndarray, "n 3"]
 Picture = Float[np.ndarray, "h w 3"] | UInt8[np.ndarray, "h w 3"]
+OTHER_REFERENCE = "compare with a workspace that has the data: --reference DIR"
+"""What to do where a set of real objects cannot be compared with."""
 _OWN_STAGES = ("denoiser", "vae", "shards")
 
 
@@ -87,9 +89,17 @@ class RealObjects(ABC):
     def described(self, category: str | None) -> str:
         """Return which shapes `scanned` returns, in words."""
 
+    @property
     @abstractmethod
+    def network(self) -> tuple[str, str] | None:
+        """Return name and sha256 of the only network that can compare their pictures; None where any can."""
+
     def check_network(self, name: str) -> None:
         """Raise RecipeError where no pictures of the objects can be compared by the network `name`."""
+        if self.network is not None and name != self.network[0]:
+            raise RecipeError(
+                f"{self.artifact.path} holds features of {self.network[0]}, not of {name}", OTHER_REFERENCE
+            )
 
     def trained(self, vae: Artifact) -> bool:
         """Return whether a VAE was trained on the shards that the objects are in."""
@@ -184,8 +194,9 @@ class Reference(RealObjects):
         """Return which shapes `scanned` returns, in words."""
         return "all unique shapes of the category, whatever their split; held_out: those of the test split"
 
-    def check_network(self, name: str) -> None:
-        """Do nothing: any network can look at the pictures."""
+    @property
+    def network(self) -> None:
+        """Return None: any network can look at the pictures."""
 
 
 def protocol_recipe(workspace: Workspace, overrides: Sequence[str] = ()) -> Recipe:

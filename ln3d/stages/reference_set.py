@@ -20,18 +20,17 @@ from ln3d.data.shards import ObjectRecord
 from ln3d.errors import RecipeError
 from ln3d.stages.evaluation_store import Store
 from ln3d.stages.looks import Looks
-from ln3d.stages.reference import Cameras, Cloud, Picture, RealObjects, check_overrides
+from ln3d.stages.reference import OTHER_REFERENCE, Cameras, Cloud, Picture, RealObjects, check_overrides
 from ln3d.talk import Talk
 from ln3d.training.ranks import ALONE, Ranks
 
 OBJECTS, CAMERAS = "objects.json", "cameras.json"
 FEATURES, CLOUDS = "features.safetensors", "clouds.safetensors"
 PORTRAITS = {"pictures": "pictures.jpg", "shapes": "shapes.jpg"}
-_FIXED = ("views", "elevation", "image_resolution", "points", "backbone")
+_FIXED = ("views", "elevation", "image_resolution", "points")
 _STEPS = 32767  # of a coordinate between 0 and 1
 _PER_ROW = 16
-_PACK_AGAIN = f"pack the reference again: {MADE_BY['reference']}"
-_OTHER_REFERENCE = "compare with a workspace that has the data: --reference DIR"
+_PACK_AGAIN = f"take the file that it was packed with, or pack the reference again: {MADE_BY['reference']}"
 
 
 class ReferenceSet(RealObjects):
@@ -51,7 +50,7 @@ class ReferenceSet(RealObjects):
             was, wanted = (getattr(r.evaluation, name) for r in (stored, recipe))
             if was != wanted:
                 raise RecipeError(
-                    f"{artifact.path} was measured with evaluation.{name}={was}, not {wanted}", _OTHER_REFERENCE
+                    f"{artifact.path} was measured with evaluation.{name}={was}, not {wanted}", OTHER_REFERENCE
                 )
         records = [_record(place, told) for place, told in enumerate(json.loads(artifact.verified(OBJECTS)))]
         super().__init__(recipe, recipe.dataset, artifact, store, records)
@@ -79,7 +78,7 @@ class ReferenceSet(RealObjects):
         found = self._with(self._clouds["object"].numpy(), category)
         if len(found) < 2:
             what = f"{len(found)} surface{f' of category {category}' if category else 's'}"
-            raise RecipeError(f"{self.artifact.path} has {what}: two are needed", _OTHER_REFERENCE)
+            raise RecipeError(f"{self.artifact.path} has {what}: two are needed", OTHER_REFERENCE)
         return found
 
     def cloud(self, record: ObjectRecord) -> Cloud:
@@ -96,11 +95,11 @@ class ReferenceSet(RealObjects):
         shapes = _share(self.count("shapes", category), self.count("all_shapes", category))
         return f"{shapes} unique shapes, drawn by the seed whatever their split; held_out: those of the test split"
 
-    def check_network(self, name: str) -> None:
-        """Raise RecipeError where the pictures were looked at by another network than `name`."""
-        own = self.artifact.manifest.details["backbone"]["name"]
-        if name != own:
-            raise RecipeError(f"{self.artifact.path} holds features of {own}, not of {name}", _OTHER_REFERENCE)
+    @property
+    def network(self) -> tuple[str, str]:
+        """Return name and sha256 of the network that has looked at the pictures."""
+        own = self.artifact.manifest.details["backbone"]
+        return own["name"], own["sha256"]
 
     def count(self, what: str, category: str | None) -> int:
         """Return one of the `counts` of a category, or its sum over all."""
@@ -156,7 +155,7 @@ class SetPictures:
         Raises RecipeError for another network, or other weights of it.
         """
         self.reference.check_network(backbone.name)
-        own = self.reference.artifact.manifest.details["backbone"]["sha256"]
+        _, own = self.reference.network
         if backbone.sha256 != own:
             what = f"{backbone.sha256[:12]}..., not {own[:12]}..."
             raise RecipeError(f"the weights of {backbone.name} are others than the reference's: {what}", _PACK_AGAIN)

@@ -33,7 +33,7 @@ class KeptSearches:
     def minima(self, a: CloudSet, b: CloudSet, advance: Advance) -> Float[np.ndarray, "g r"]:
         """Return the least Chamfer distance of every row and column at its place, infinity elsewhere.
 
-        The same set twice is searched for the nearest other cloud of each.
+        The same set twice is searched for the nearest other cloud of each: then the least of every row alone.
         """
         search = cache(lambda: NearestSearch.between(a, b, workers=own_cores()))
         found = np.full((len(a), len(b)), np.inf)

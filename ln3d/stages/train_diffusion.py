@@ -23,6 +23,7 @@ from ln3d.models.dit import build_denoiser
 from ln3d.report.curves import loss_curve
 from ln3d.report.sheets import contact_sheet
 from ln3d.runtime import tune_allocator
+from ln3d.stages.estimate import state_bytes
 from ln3d.stages.freshness import mark_of_trained, training_mark, up_to_date
 from ln3d.stages.starting_weights import open_start, start_from
 from ln3d.talk import Talk
@@ -144,7 +145,7 @@ def _plan(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         "tokens": 3 * denoiser.network.side**2,
         "latent": [3, latent.channels, latent.resolution, latent.resolution],
         "weights_bytes": 4 * parameters,
-        "training_bytes": 20 * parameters,  # weights, average, gradient and AdamW's two moments
+        "training_bytes": state_bytes(parameters),
         "steps": training.steps,
         "batch": training.batch,
     }

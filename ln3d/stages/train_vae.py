@@ -24,7 +24,7 @@ from ln3d.models.decoder import count_parameters
 from ln3d.report.curves import loss_curve
 from ln3d.report.sheets import contact_sheet
 from ln3d.runtime import tune_allocator
-from ln3d.stages.estimate import discriminator_weights, estimate
+from ln3d.stages.estimate import discriminator_weights, estimate, vae_state_bytes
 from ln3d.stages.freshness import mark_of_trained, training_mark, up_to_date
 from ln3d.stages.starting_weights import open_start, start_from
 from ln3d.stages.teaching import open_latents, taught
@@ -32,8 +32,9 @@ from ln3d.talk import Talk
 from ln3d.training.loop import Task, Trained, keep_sheets, train
 from ln3d.training.optimiser import learning_rate_factors
 from ln3d.training.ranks import join
+from ln3d.training.reconstruction import encode_object, evaluation_views, reconstruct
 from ln3d.training.vae_rendering import radiance
-from ln3d.training.vae_step import VaeTask, check_networks, encode_object, evaluation_views, reconstruct
+from ln3d.training.vae_step import VaeTask, check_networks
 
 _SHEET_OBJECTS = 12
 _ISO_OBJECTS = 12
@@ -78,8 +79,12 @@ def run(
             talk.say(f"{done.path} is up to date")
             return _summary(done)
         with ranks.together():
-            task = _task(recipe, ShardSet(shards), start if latents is None else None)
-            learned: Task = taught(task, start, latents) if start is not None and latents is not None else task
+            task = _task(recipe, ShardSet(shards), start)
+            learned: Task = task
+            if start is not None and latents is not None:
+                learned = taught(task, start, latents)
+            else:
+                start_from(task.networks, start)
         trained = train(
             learned,
             recipe.vae.training,
@@ -102,11 +107,9 @@ def run(
 
 def _task(recipe: Recipe, shards: ShardSet, start: Artifact | None) -> VaeTask:
     config = recipe.vae
-    if start is not None:  # it has all weights, and may have begun with pretrained blocks itself
+    if start is not None:  # its decoder is taken, which may have begun with pretrained blocks itself
         config = config.model_copy(update={"decoder": config.decoder.model_copy(update={"initial": None})})
-    task = VaeTask(shards, _split(shards, "train"), _split(shards, "validation"), config, recipe.seed)
-    start_from(task.networks, start)
-    return task
+    return VaeTask(shards, _split(shards, "train"), _split(shards, "validation"), config, recipe.seed)
 
 
 def _spread(objects: Sequence[int], count: int) -> Sequence[int]:
@@ -138,7 +141,7 @@ def _plan(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         "weights_bytes": 4 * count_parameters(networks),
         "discriminators": heads.trained,
         "frozen": heads.frozen,
-        "training_bytes": 16 * (count_parameters(networks) + heads.trained) + 4 * heads.frozen,
+        "training_bytes": vae_state_bytes(recipe, networks),
         "steps": recipe.vae.training.steps,
         "batch": recipe.vae.training.batch,
         "estimate": estimate(recipe),

@@ -16,7 +16,7 @@ from ln3d.stages.real_pictures import RealPictures, to_uint8
 from ln3d.stages.reconstruction_scores import chosen_objects
 from ln3d.stages.reference import Cameras, Cloud, RealObjects, Reference
 from ln3d.talk import Talk
-from ln3d.training.vae_step import encode_object, evaluation_views
+from ln3d.training.reconstruction import encode_object, evaluation_views
 
 
 def training_shapes(reference: Reference, category: str | None, count: int) -> list[ObjectRecord]:

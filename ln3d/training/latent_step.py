@@ -9,7 +9,8 @@ from torch import Tensor
 from ln3d.losses.kl import divergence_from
 from ln3d.models.autoencoder import Autoencoder
 from ln3d.training.parts import WHOLE, Part
-from ln3d.training.vae_step import VaeTask, views_of
+from ln3d.training.reconstruction import views_of
+from ln3d.training.vae_step import VaeTask
 
 FROZEN = ("decoder", "upsampler", "head")
 """What turns latents into pictures: the other VAE's, as it is."""

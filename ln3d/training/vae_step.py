@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -14,8 +13,7 @@ from ln3d.backbones.frozen_maps import FrozenMaps, check_frozen_maps, load_froze
 from ln3d.backbones.perceptual import Lpips, load_lpips
 from ln3d.config.training import TrainingConfig
 from ln3d.config.vae import SupervisionConfig, VaeConfig
-from ln3d.data.batches import VaeBatches, input_views
-from ln3d.data.pictures import Pictures
+from ln3d.data.batches import VaeBatches
 from ln3d.data.shards import ShardSet
 from ln3d.errors import RecipeError
 from ln3d.losses.kl import kl_divergence
@@ -24,8 +22,7 @@ from ln3d.models.autoencoder import Autoencoder
 from ln3d.models.decoder_start import check_start, start_from_blocks
 from ln3d.models.discriminator import Shown, ViewDiscriminators
 from ln3d.models.posterior import Posterior
-from ln3d.models.views import Views
-from ln3d.rendering.volume import Rendered, render_images
+from ln3d.rendering.volume import Rendered
 from ln3d.seeding import generator
 from ln3d.training.adversarial_step import (
     build_discriminators,
@@ -35,6 +32,7 @@ from ln3d.training.adversarial_step import (
     view_kinds,
 )
 from ln3d.training.parts import WHOLE, Part
+from ln3d.training.reconstruction import evaluation_views, reconstruct, views_of
 from ln3d.training.vae_losses import loss_weights, pictures_of, render_terms, weighted_sum
 from ln3d.training.vae_rendering import radiance, training_render
 
@@ -199,37 +197,3 @@ def shown_pictures(
     else:
         novel = rearrange(imagined, "b (h w) c -> b c h w", h=math.isqrt(imagined.shape[1]))
     return Shown(true[:, :inputs].flatten(0, 1), drawn[:, :inputs].flatten(0, 1), novel)
-
-
-def views_of(batch: dict[str, Tensor]) -> Views:
-    """Return the encoder's input of a batch."""
-    return Views(batch["input_colour"], batch["input_depth"], batch["input_cameras"], batch["input_intrinsics"])
-
-
-def evaluation_views(config: VaeConfig, views: int) -> tuple[list[int], list[int]]:
-    """Return the encoder's views and the views compared at evaluation: fixed, and never supervised if so held out."""
-    held_out = [v for v in config.supervision.held_out_views if v < views]
-    rest = [v for v in range(views) if v not in held_out]
-    inputs = rest[: config.encoder.views]
-    return inputs, held_out or rest[config.encoder.views :] or rest
-
-
-@torch.no_grad()
-def encode_object(networks: Autoencoder, pictures: Pictures, index: int, views: Sequence[int]) -> Posterior:
-    """Return the posterior (batch of one) of object `index` seen in `views`, without augmentation."""
-    device = next(networks.parameters()).device
-    batch = input_views(pictures, index, views, networks.config, np.eye(3, dtype=np.float32))
-    return networks.encode(views_of({name: value[None].to(device) for name, value in batch.items()}))
-
-
-@torch.no_grad()
-def reconstruct(
-    networks: Autoencoder, pictures: Pictures, index: int, inputs: Sequence[int], targets: Sequence[int]
-) -> tuple[Float[Tensor, "v h w 3"], Float[Tensor, "v h w"], Float[Tensor, "v h w"]]:
-    """Return colour, coverage and depth of `targets` rendered from the posterior mean of `inputs`."""
-    device = next(networks.parameters()).device
-    planes = networks.decode(encode_object(networks, pictures, index, inputs).mean)
-    camera_to_world, intrinsics = (c.to(device) for c in pictures.cameras(index, targets))
-    field = radiance(networks, planes.expand(len(targets), -1, -1, -1, -1))
-    side = pictures.shards.resolution
-    return render_images(field, camera_to_world, intrinsics, side, networks.config.renderer)

@@ -19,7 +19,7 @@ from ln3d.cli.app import app
 from ln3d.config.recipe import Recipe
 from ln3d.data.unfinished import WHOLE, Part
 from ln3d.errors import ArtifactError, DivergedError, LN3DError, MeshError, RecipeError, WeightsError
-from ln3d.stages.pack_reference import Share
+from ln3d.stages.reference_share import Share
 from ln3d.talk import Talk
 
 COMMANDS = ["render-dataset", "train-vae", "encode", "train-diffusion", "sample", "extract-mesh", "inspect"]
@@ -141,7 +141,7 @@ def test_extract_mesh_options(stage: Stage) -> None:
 def test_eval_options(stage: Stage, metric: str) -> None:
     call("eval", metric, "--model", "m", "--category", "car", "--count", 7, "-o", "report")
     assert stage.arguments[:2] == (metric, Path("m"))
-    given = {"category": "car", "count": 7, "of": "samples", "output": Path("report"), "overrides": ()}
+    given = {"category": "car", "count": 7, "output": Path("report"), "overrides": (), "of": "samples"}
     unsaid = dict.fromkeys(["reference", "meshes", "renders", "objects", "workspace"])
     assert stage.options == {**unsaid, **given, "device": "auto", "dry_run": False}
 

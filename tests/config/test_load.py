@@ -167,6 +167,15 @@ def test_overrides_win_and_reach_into_lists(write: Write) -> None:
     assert (recipe.diffusion.condition.kind, recipe.diffusion.condition.tokens) == ("text", 8)
 
 
+@pytest.mark.parametrize("value", ["(0.5, 0.6)", "0.5, 0.6", "0.5"])
+def test_lists_are_written_in_brackets(write: Write, value: str) -> None:
+    override = f"vae.discriminators.betas={value}"
+    (problem,) = problems(write("seed: 0"), override)
+    assert problem.startswith(f"--set {override}: vae.discriminators.betas: must be a list, as in [1, 2], not ")
+    recipe = load_recipe(write("seed: 0"), ["vae.discriminators.betas=[0.5, 0.6]", "vae.discriminators.betas.0=0"])
+    assert recipe.vae.discriminators.betas == (0, 0.6)
+
+
 @pytest.mark.parametrize(
     "override", ["=1", "a..b=1", "seed.x=1", "dataset.collections.7.kind=folder", "mesh.iso=[", "vae.0=1"]
 )

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ln3d.metrics.image import (
-    colours_kept,
     filled,
     luma_chroma,
     luma_chroma_psnr,
@@ -88,11 +87,6 @@ def test_a_greyed_picture_loses_chroma_only() -> None:
     luma, chroma = luma_chroma_psnr(grey, real, torch.ones(real.shape[:3], dtype=torch.bool))
     assert (luma > 90).all()
     assert (chroma < 20).all()
-
-
-def test_colours_kept_is_a_share() -> None:
-    assert colours_kept(["red", "blue", "grey"], ["red", "green", "grey"]) == pytest.approx(2 / 3)
-    assert math.isnan(colours_kept([], []))
 
 
 def test_an_outline_in_one_colour_errs_by_the_spread_of_the_colours() -> None:

@@ -21,7 +21,7 @@ from ln3d.models.autoencoder import Autoencoder
 from ln3d.stages import encode, render_dataset
 from ln3d.stages.encode import latent_statistics, share_beyond
 from ln3d.talk import Talk
-from ln3d.training.vae_step import encode_object
+from ln3d.training.reconstruction import encode_object
 
 RecipeOf = Callable[..., Recipe]
 QUIET = Talk(0)

@@ -11,7 +11,18 @@ from ln3d.config.recipe import Recipe
 from ln3d.data.shards import ShardSet
 from ln3d.models.autoencoder import Autoencoder
 from ln3d.models.decoder import count_parameters
-from ln3d.stages.estimate import Cost, discriminator_weights, estimate, measured, rays_per_object, vae_cost
+from ln3d.models.ema import Ema
+from ln3d.stages.estimate import (
+    Cost,
+    discriminator_weights,
+    estimate,
+    measured,
+    rays_per_object,
+    vae_cost,
+    vae_state_bytes,
+)
+from ln3d.training.latent_step import LatentTask
+from ln3d.training.optimiser import build_optimiser, optimiser_tensors
 from ln3d.training.vae_step import VaeTask
 
 RecipeOf = Callable[..., Recipe]
@@ -58,6 +69,12 @@ GAN = (
     "vae.discriminators.levels=2",
     "vae.renderer.guided_fine=0",
 )
+LATENTS = (
+    "vae.encoder.kind=image",
+    "vae.supervision.kind=latents",
+    "vae.augmentation.saturation=1",
+    "vae.augmentation.permutation=0",
+)
 IMAGE = ("vae.encoder.kind=image", "vae.encoder.resolution=8", "vae.training.precision=fp32")
 
 
@@ -100,6 +117,27 @@ def test_an_object_costs_what_the_training_step_spends_on_it(
             return task.loss(batch, 3)[0]
 
     assert measured(spent, task.networks.parameters()).operations == 2 * vae_cost(recipe).operations
+
+
+@pytest.mark.parametrize("overrides", [(), (*GAN, "vae.losses.adversarial=1"), LATENTS], ids=["plain", "gan", "taught"])
+def test_a_training_keeps_as_many_bytes_as_are_counted(
+    tiny_shards: ShardSet, tiny_recipe: RecipeOf, overrides: tuple[str, ...]
+) -> None:
+    """After one step: weights, gradients, moments and averages, without AdamW's counts of steps."""
+    recipe = tiny_recipe(*overrides)
+    vae = VaeTask(tiny_shards, [0, 1], [], recipe.vae, recipe.seed)
+    posteriors = torch.zeros(2, len(tiny_shards.objects), 3, 2, 4, 4)
+    task = LatentTask(vae, *posteriors) if overrides == LATENTS else vae
+    ema, optimiser = Ema(task.networks, 0.9), build_optimiser(task.networks, recipe.vae.training)
+    task.loss(task.batch(0, 0, range(2)), 3)[0].backward()
+    optimiser.step()
+    kept: list[torch.Tensor] = [*task.networks.parameters(), *ema.weights.values()]
+    kept += [p.grad for p in task.networks.parameters() if p.grad is not None]
+    kept += [t for name, t in optimiser_tensors(optimiser, task.networks).items() if not name.endswith("/step")]
+    counted = vae_state_bytes(recipe, task.networks)
+    heads = discriminator_weights(recipe)
+    assert sum(tensor.nbytes for tensor in kept) == counted - 16 * heads.trained - 4 * heads.frozen
+    assert (heads.trained > 0) == (vae.discriminators is not None)
 
 
 def test_checkpointing_costs_operations_and_saves_bytes(tiny_recipe: RecipeOf) -> None:

@@ -146,7 +146,7 @@ def test_samples_without_a_surface_are_counted(root: Path, monkeypatch: pytest.M
     monkeypatch.setattr(contestants, "field_mesh", sometimes)
     details = evaluate.run("mmd", root, QUIET, workspace=tmp_path / "half")["details"]
     assert (details["generated"], details["failed"]) == (2, 2)
-    with pytest.raises(DivergedError, match=r"1 of 2 samples have no surface: no prompt \(seed 1\): the field is"):
+    with pytest.raises(DivergedError, match=r"1 of 2 samples have no surface: no prompt \(seed 1\): the field"):
         evaluate.run("mmd", root, QUIET, count=2, workspace=tmp_path / "none")
 
 

@@ -19,6 +19,7 @@ from ln3d.export.mesh import Mesh, write_mesh
 from ln3d.generation.model import Generator
 from ln3d.stages import evaluate, evaluation_request, real_pictures
 from ln3d.stages.contestants import Samples
+from ln3d.stages.evaluation_reports import siblings
 from ln3d.stages.evaluation_request import Networks
 from ln3d.stages.evaluation_store import Store
 from ln3d.stages.image_scores import titled
@@ -225,6 +226,28 @@ def test_meshes_of_another_system_are_scanned_and_drawn_like_the_data(
     assert pictures["protocol"]["evaluated"]["meshes"] == len(reference.shapes(None))
     kept = {path.stem for path in (tmp_path / "w" / "evaluation" / "pictures").rglob("*.png")}
     assert len(kept) >= len(reference.objects(None)) + len(reference.shapes(None))
+
+
+def test_a_kernel_distance_says_which_subsets_it_is_the_mean_of(
+    root: Path, reference: Reference, tmp_path: Path
+) -> None:
+    """Those that were compared count, not those that were to be: one of the meshes has nothing to draw."""
+    for number in range(3):
+        corners = np.random.default_rng(number).uniform(-1, 1, (4, 3)).astype(np.float32)
+        tetrahedron = Mesh(corners, np.array([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]]))
+        (tmp_path / "ours").mkdir(exist_ok=True)
+        write_mesh(tetrahedron, tmp_path / "ours" / f"{number}.ply")
+    (tmp_path / "ours" / "broken.obj").write_text("v 0 0 0\nf 1 2 3\n")
+    report = scored("kid", root, tmp_path / "w", meshes=tmp_path / "ours")
+    protocol, details = report["protocol"], report["details"]
+    assert (details["generated"], details["failed"]) == (3, 1)
+    assert (protocol["subsets"], protocol["subset_size"], protocol["subset_seed"]) == (100, 3 * 3, 2020)
+    assert "10 groups of objects left out in turn, 10 subsets each" in protocol["interval"]
+    unseen = 3 * details["held_out"]["count"]
+    assert (details["all"]["subset_size"], details["held_out"]["subset_size"]) == (9, min(9, unseen))
+    fewer = {**report, "system": "other", "protocol": {**protocol, "subset_size": 6}}
+    others = siblings(Path(report["report"]).parent / "other", fewer)
+    assert [other["system"] for other in others] == ["ours"]
 
 
 def test_worker_processes_draw_what_this_one_does(reference: Reference, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,6 +92,32 @@ def test_a_report_of_a_list_has_its_groups_its_baselines_and_a_sheet_of_each_gro
     assert again == report
 
 
+def test_a_list_of_held_out_objects_alone_has_their_figures_and_none_of_training_objects(
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lists = _lists(ShardSet(workspace.open("shards")))
+    figures = {}
+    for name, chosen in {"both": lists, "test": {"test": lists["test"]}}.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(chosen))
+        figures[name] = evaluate.run("psnr", workspace.root, Talk(1), objects=tmp_path / f"{name}.json")
+    alone, row = figures["test"], figures["test"]["details"]["test"]["all"]
+    assert alone["psnr"] == row["psnr"] == figures["both"]["details"]["test"]["all"]["psnr"] != figures["both"]["psnr"]
+    assert alone["interval"] == row["psnr_interval"]
+    assert alone["protocol"]["mean"].endswith("over the test objects")
+    assert alone["details"]["train"] == {"all": {"count": 0}, "categories": {}}
+    assert row["above_flat"] == figures["both"]["details"]["test"]["all"]["above_flat"]
+    assert row["above_common"] is None and "common_psnr_masked" not in row
+    assert "report/psnr-list-" in capsys.readouterr().err
+    with pytest.raises(RecipeError, match="no object of the list to reconstruct"):
+        evaluate.run("psnr", workspace.root, QUIET, objects=tmp_path / "test.json", category=_elsewhere(workspace))
+
+
+def _elsewhere(workspace: Workspace) -> str:
+    """Return a category that has no test object."""
+    objects = ShardSet(workspace.open("shards")).objects
+    return min({r.category for r in objects} - {r.category for r in objects if r.split == "test"})
+
+
 def test_a_list_is_for_reconstructions(workspace: Workspace, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="cov is not measured on a list of objects"):
         evaluate.run("cov", workspace.root, QUIET, objects=tmp_path / "list.json")

@@ -21,7 +21,7 @@ from ln3d.stages.evaluation_store import Store
 from ln3d.stages.reconstruction_scores import area_mean, compared_side, reconstruction_scores
 from ln3d.stages.reference import Reference
 from ln3d.talk import Talk
-from ln3d.training.vae_step import reconstruct
+from ln3d.training.reconstruction import reconstruct
 
 RecipeOf = Callable[..., Recipe]
 

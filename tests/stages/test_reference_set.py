@@ -22,9 +22,12 @@ from ln3d.generation import model as shipped
 from ln3d.stages import contestants, evaluate, evaluation_request, inspect, pack, pack_reference, render_dataset
 from ln3d.stages.evaluation_request import Networks
 from ln3d.stages.evaluation_store import Store
-from ln3d.stages.pack_reference import Share, views_in_turn
+from ln3d.stages.looks import Looks
+from ln3d.stages.pack_reference import views_in_turn
+from ln3d.stages.picture_distances import distances
 from ln3d.stages.real_objects import open_real_objects, pictures_of
 from ln3d.stages.reference_set import miniature, miniatures, quantised, unquantised
+from ln3d.stages.reference_share import Share
 from ln3d.talk import Talk
 
 pytestmark = pytest.mark.usefixtures("in_this_process")
@@ -223,6 +226,65 @@ def test_what_a_set_cannot_do_is_one_clear_line(
     assert "\n" not in problem.value.message
     assert problem.value.hint is not None
     assert hint.removesuffix("$") in problem.value.hint and (hint[-1] != "$" or problem.value.hint.endswith(hint[:-1]))
+
+
+def test_a_network_is_known_by_its_name_and_weights_wherever_its_file_lies(own: Path, tmp_path: Path) -> None:
+    def load(name: str, device: str) -> Corners:
+        return Corners("dinov2", "e" * 64 if "other" in name else "f" * 64)
+
+    mine = (*SMALL, "evaluation.backbone=dinov2=/mine/dino.safetensors", "evaluation.clip=clip:ViT-B-32=/mine/clip.st")
+    given = {"reference": True, "categories": ("car",), "pictures": 4, "shapes": 2, "load": load}
+    pack.run(own, QUIET, output=tmp_path / "set", overrides=mine, **given)
+    pack.run(own, QUIET, output=tmp_path / "set", overrides=[o.replace("mine", "moved") for o in mine], **given)
+    assert "/mine/" not in (tmp_path / "set" / "reference" / "manifest.json").read_text()
+    networks, kept = Networks(image=load), tmp_path / "kept"
+    names = ("dinov2", "dinov2=/theirs/dino.safetensors", "dinov2:vit_small_patch14_dinov2=~/dino.safetensors")
+    values = [
+        scored("fid", tmp_path / "set", kept, networks=networks, overrides=("evaluation.samples=3", f"{key}={name}"))
+        for key, name in zip(["evaluation.backbone"] * 3, names, strict=True)
+    ]
+    assert len({report["fid[dinov2]"] for report in values}) == 1
+    for name, words in {
+        "dinov2=/other.safetensors": "the weights of dinov2 are others than the reference's: eeeeeeeeeeee..., not ffff",
+        "dinov2:vit_base_patch14_dinov2=/mine/dino.safetensors": "features of dinov2, not of dinov2:vit_base",
+        "inception": "holds features of dinov2, not of inception",
+    }.items():
+        with pytest.raises(RecipeError, match=words) as problem:
+            scored("fid", tmp_path / "set", kept, networks=networks, overrides=(f"evaluation.backbone={name}",))
+        assert "\n" not in problem.value.message
+
+
+@dataclass
+class Words(Corners):
+    """A stand-in for CLIP: every text is the same corner."""
+
+    name: str = "clip:ViT-B-32"
+
+    def text_features(self, texts: Any) -> np.ndarray:
+        return np.tile(np.float32([1, 0, 0, 0]), (len(texts), 1))
+
+
+def test_words_need_no_features_of_real_pictures(own: Path, whole: Path, tmp_path: Path) -> None:
+    """The set has features of Inception, and CLIP compares the samples with their prompts all the same."""
+    networks = Words().networks()
+    here = scored("clip-t", whole, tmp_path / "a", networks=networks, category="car")
+    there = scored("clip-t", own, tmp_path / "b", networks=networks, category="car", overrides=SMALL)
+    assert here["clip-t"] > 0 and here["details"]["all"]["count"] == 3
+    assert here["protocol"]["backbone"]["name"] == "clip:ViT-B-32"
+    assert here["clip-t"] == there["clip-t"]  # it has all cars, so the prompts are the same
+    page = (Path(here["report"]) / "report.html").read_text()
+    assert page.count("data:image/png;base64") == 3 and "nearest" not in page
+
+
+def test_too_few_pictures_for_an_interval_are_one_clear_line(own: Path, tmp_path: Path) -> None:
+    """Three pictures of two objects: without one of these a single picture may be left."""
+    looks = Looks(np.random.default_rng(0).normal(size=(2, 2, 4)), np.array([[True, True], [True, False]]))
+    whole = Looks.whole(np.random.default_rng(1).normal(size=(4, 2, 4)))
+    records = open_real_objects(own, SMALL, Store(tmp_path)).objects("car")
+    for metric in ("fid", "kid"):
+        for pair in ((looks, whole), (whole, looks)):
+            with pytest.raises(RecipeError, match=f"{metric} of . pictures against . has no interval"):
+                distances(metric, *pair, records)
 
 
 def test_a_folder_without_real_objects_says_what_it_has(root: Path, tmp_path: Path) -> None:

@@ -13,6 +13,9 @@ from ln3d.config.recipe import Recipe
 from ln3d.errors import ArtifactError, RecipeError
 from ln3d.stages import encode, train_vae
 from ln3d.talk import Talk
+from ln3d.training import vae_step
+from ln3d.training.latent_step import FROZEN, LatentTask
+from ln3d.training.parts import Part
 
 RecipeOf = Callable[..., Recipe]
 QUIET = Talk(0)
@@ -52,6 +55,56 @@ def test_the_encoder_is_new_and_all_else_the_teachers(
         assert torch.equal(mine[name], theirs[name]), name
     assert report["figures"].keys() == {"psnr_train", "psnr_validation"}
     assert train_vae.run(recipe, own_run, QUIET, init_from=teacher.root) == report
+
+
+def test_pretrained_blocks_are_not_asked_for_where_the_decoder_is_the_teachers(
+    own_run: Workspace, teacher: Workspace, tiny_recipe: RecipeOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manifest names no file of pretrained blocks that nothing of the decoder comes from."""
+    started: list[str] = []
+    monkeypatch.setattr(vae_step, "check_start", lambda config, name: None)
+    monkeypatch.setattr(vae_step, "start_from_blocks", lambda decoder, name: started.append(name) or "hash")
+    recipe = tiny_recipe(*LATENTS, "vae.decoder.initial=dinov2=FILE")
+    train_vae.run(recipe, own_run, QUIET, init_from=teacher.root)
+    assert started == []
+    assert "decoder_start" not in own_run.open("vae").manifest.details
+
+
+def test_a_training_that_goes_on_leaves_the_teachers_decoder_as_it_is(
+    own_run: Workspace, teacher: Workspace, tiny_recipe: RecipeOf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Killed in the middle and started again, it ends with the bits of one that was left alone."""
+    recipe, undisturbed = tiny_recipe(*LATENTS), Workspace(tmp_path / "undisturbed")
+    shutil.copytree(own_run.path("shards"), undisturbed.path("shards"))
+    train_vae.run(recipe, undisturbed, QUIET, init_from=teacher.root)
+
+    class Killed(BaseException):
+        pass
+
+    loss = LatentTask.loss
+
+    def doomed(self: LatentTask, batch: dict[str, torch.Tensor], step: int, part: Part) -> object:
+        if step == 3:
+            raise Killed
+        return loss(self, batch, step, part)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(LatentTask, "loss", doomed)
+        train_vae.run(recipe, own_run, QUIET, init_from=teacher.root)
+    assert own_run.partial("vae").is_dir() and not own_run.has("vae")
+    frozen: list[bool] = []
+
+    def watched(self: LatentTask, batch: dict[str, torch.Tensor], step: int, part: Part) -> object:
+        assert all(p.requires_grad for p in self.networks.encoder.parameters())
+        for name in FROZEN:
+            frozen.extend(not p.requires_grad for p in self.networks.get_submodule(name).parameters())
+        return loss(self, batch, step, part)
+
+    monkeypatch.setattr(LatentTask, "loss", watched)
+    train_vae.run(recipe, own_run, QUIET, init_from=teacher.root)
+    assert frozen and all(frozen)
+    mine, theirs = (load_tensors(place.open("vae").file("weights.safetensors")) for place in (own_run, undisturbed))
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
 
 
 def test_there_must_be_latents_of_the_same_vae_and_shards(

@@ -163,6 +163,7 @@ def test_dry_run_counts_discriminators_and_what_they_look_at(tmp_path: Path, tin
     assert plan["frozen"] == 27 * 16 + 9 * 16 * 32
     heads = [17 * 8 + 2 * 8 + (9 * 8 + 1) * 8 + 9, 33 * 8 + 2 * 8 + (9 * 8 + 1) * 8 + 9, 33 * 8 + 9]
     assert plan["discriminators"] == 2 * sum(heads)  # entry, norm, mix and exit of both levels; the summary's layers
+    assert plain["training_bytes"] == 20 * plain["parameters"]
     assert plan["training_bytes"] == plain["training_bytes"] + 16 * plan["discriminators"] + 4 * plan["frozen"]
     assert plan["parameters"] == plain["parameters"]
     with pytest.raises(RecipeError, match="discriminators cannot look at 'resnet'"):

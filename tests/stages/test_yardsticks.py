@@ -15,13 +15,13 @@ from ln3d.data.shards import ObjectRecord
 from ln3d.errors import ArtifactError, LN3DError, RecipeError
 from ln3d.generation.model import Generator
 from ln3d.stages import evaluate
-from ln3d.stages.evaluate import Networks
+from ln3d.stages.evaluation_request import Networks
 from ln3d.stages.evaluation_store import Store
 from ln3d.stages.real_pictures import RealPictures, to_uint8
 from ln3d.stages.reference import Reference
 from ln3d.stages.yardsticks import Reconstructions, TrainingObjects, training_shapes
 from ln3d.talk import Talk
-from ln3d.training.vae_step import encode_object, evaluation_views
+from ln3d.training.reconstruction import encode_object, evaluation_views
 
 pytestmark = pytest.mark.usefixtures("in_this_process")
 QUIET = Talk(0)

@@ -10,7 +10,8 @@ from ln3d.data.shards import ShardSet
 from ln3d.errors import RecipeError
 from ln3d.stages.estimate import estimate
 from ln3d.training.latent_step import FROZEN, LatentTask
-from ln3d.training.vae_step import VaeTask, views_of
+from ln3d.training.reconstruction import views_of
+from ln3d.training.vae_step import VaeTask
 
 RecipeOf = Callable[..., Recipe]
 LATENTS = (

@@ -20,7 +20,7 @@ from ln3d.data.shards import ShardSet
 from ln3d.errors import RecipeError
 from ln3d.generation.model import read_autoencoder
 from ln3d.training.ranks import ALONE, Ranks, join
-from ln3d.training.vae_step import encode_object
+from ln3d.training.reconstruction import encode_object
 
 RecipeOf = Callable[..., Recipe]
 VAE = ("vae.training.batch=4", "vae.training.steps=3", "vae.training.checkpoint_every=3", "vae.training.precision=fp32")

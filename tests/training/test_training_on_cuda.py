@@ -12,7 +12,8 @@ from ln3d.data.pictures import Pictures
 from ln3d.data.shards import ShardSet
 from ln3d.talk import Talk
 from ln3d.training.loop import Trained, train
-from ln3d.training.vae_step import VaeTask, encode_object, evaluation_views, reconstruct
+from ln3d.training.reconstruction import encode_object, evaluation_views, reconstruct
+from ln3d.training.vae_step import VaeTask
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("exact_products")]
 DEVICE = "cuda"
