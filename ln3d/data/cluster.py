@@ -14,7 +14,8 @@ from ln3d.data.cluster_seat import Node, Seat, drawing_versions
 from ln3d.data.collections.catalogue import is_rendered
 from ln3d.data.collections.entries import source_path
 from ln3d.data.drawing import DrawingOrder, ObjectTask
-from ln3d.data.workers import Outcome, one_line
+from ln3d.data.reasons import one_line
+from ln3d.data.workers import Outcome
 from ln3d.errors import LN3DError, RecipeError
 from ln3d.runtime import available_cores
 from ln3d.talk import Talk

@@ -24,9 +24,9 @@ from ln3d.data.collections import (
 )
 from ln3d.data.collections.entries import UNREADABLE, Arguments, CatalogueEntry, tidied
 from ln3d.data.readers.scene import Scene
+from ln3d.data.reasons import one_line
 from ln3d.data.renders import eg3d, gobjaverse, nerf, srn
 from ln3d.data.renders.frames import Rendered
-from ln3d.data.workers import one_line
 from ln3d.errors import LN3DError, MeshError, RecipeError
 
 __all__ = ["CatalogueEntry", "is_rendered", "list_objects", "load_object", "load_views"]
