@@ -43,6 +43,11 @@ FAULTS = {
         "no renderer",
         "Install it.",
     ),
+    f"{RAISE}(__import__('importlib').import_module('ln3d.data.backends.blender_process').BlenderNotStarted('no'))": (
+        RecipeError,
+        "Blender does not start: no",
+        "",
+    ),
     "__import__('a_module_that_is_nowhere')": (
         LN3DError,
         "this Python cannot draw: ModuleNotFoundError: No module named 'a_module_that_is_nowhere'",

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ln3d.data.backends.blender_process import BlenderEnded, BlenderProcess
+from ln3d.data.backends.blender_process import BlenderEnded, BlenderNotStarted, BlenderProcess
 from ln3d.data.readers.general import linear_to_srgb
 from ln3d.data.readers.scene import Part, Scene
 from ln3d.data.views import Views
@@ -34,10 +34,14 @@ _MOST_KILLS = 3
 _running: BlenderProcess | None = None
 
 
-def check() -> None:
-    """Raise RecipeError, with the remedy, where Blender is missing or does not start. It is started for that, once."""
-    _process()
+def check() -> str:
+    """Return the version of Blender, which is started for that, once.
+
+    Raises RecipeError, with the remedy, where it is missing or does not start.
+    """
+    version = _process().version
     stop()
+    return version
 
 
 def draw(
@@ -100,7 +104,8 @@ def _seen(job: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> NDArray[np.fl
             return _process().draw(job, arrays)
         except BaseException as error:
             stop()
-            if not (isinstance(error, BlenderEnded) and error.from_outside and kills < _MOST_KILLS):
+            killed = isinstance(error, (BlenderEnded, BlenderNotStarted)) and error.from_outside
+            if not killed or kills == _MOST_KILLS:
                 raise
     raise AssertionError("the last attempt returns or raises")
 

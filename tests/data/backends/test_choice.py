@@ -38,7 +38,16 @@ def test_every_renderer_has_a_function_of_the_same_form(name):
 
 def test_the_ray_caster_is_the_default_and_always_there():
     assert painter(DatasetConfig().renderer) is views.draw
-    check_renderer("embree")
+    assert check_renderer("embree") == {}
+
+
+def test_a_renderer_says_which_version_of_what_draws(monkeypatch):
+    monkeypatch.setattr("ln3d.data.backends.blender.check", lambda: "5.0.1")
+    monkeypatch.setattr("ln3d.data.backends.gl.check", lambda: "5.12.0")
+    assert {name: check_renderer(name) for name in ("blender", "gl")} == {
+        "blender": {"Blender": "5.0.1"},
+        "gl": {"moderngl": "5.12.0"},
+    }
 
 
 @pytest.mark.parametrize("make", [draw_object, draw_on_white])
