@@ -18,6 +18,7 @@ from ln3d.data.readers.general import linear_to_srgb
 from ln3d.data.readers.scene import Part, Scene
 from ln3d.data.views import Views
 from ln3d.data.views import draw as cast
+from ln3d.geometry.srgb import linear_from_srgb
 from ln3d.raycast.lighting import LAMPS
 
 DEVICE = "LN3D_BLENDER_DEVICE"
@@ -141,8 +142,7 @@ def _paint(part: Part, linear: bool) -> NDArray[np.float32]:
     own = np.ones((len(part.vertices), 4), np.float32) if part.colours is None else part.colours
     paint = np.array(own * part.base_colour, np.float32)
     if linear:
-        encoded = paint[:, :3]
-        paint[:, :3] = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+        paint[:, :3] = linear_from_srgb(paint[:, :3])
     return paint
 
 
