@@ -1,6 +1,5 @@
 """Drawing on a Ray cluster: a guarded process per core of any node; the results come to this process alone."""
 
-import logging
 import os
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,16 +8,15 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Self
 
+from ln3d.data.cluster_connection import connect, reason_of
 from ln3d.data.cluster_seat import Needs, Node, Seat, drawing_versions, needs_of
 from ln3d.data.collections.entries import source_path
 from ln3d.data.drawing import DrawingOrder, ObjectTask
 from ln3d.data.reasons import AGAIN, one_line, plain
 from ln3d.data.workers import Outcome
 from ln3d.errors import LN3DError, RecipeError
-from ln3d.runtime import available_cores
 from ln3d.talk import Talk
 
-LOCAL = "local"
 _MOST_LOSSES = 3
 """How often an object is begun whose node is lost each time: it may be what the nodes are lost to."""
 _FAILED_STARTS = 3  # one after the other, without one between them that succeeds
@@ -103,30 +101,11 @@ class RayPool:
                 if outcome is not None:
                     yield outcome
         except self._ray.exceptions.RayError as error:
-            raise LN3DError(f"the Ray cluster failed: {_reason(error)}", AGAIN) from error
+            raise LN3DError(f"the Ray cluster failed: {reason_of(error)}", AGAIN) from error
 
     def _connect(self) -> None:
-        import ray
-
-        self._ray = ray
-        self._actor = ray.remote(num_cpus=1, max_restarts=0, scheduling_strategy="SPREAD")(Seat)
-        if ray.is_initialized():
-            return
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a local cluster of ours reports to nobody
-        own = {"num_cpus": self._workers or available_cores(), "include_dashboard": False}
-        try:
-            ray.init(
-                address=self._address,
-                logging_level=logging.ERROR,
-                log_to_driver=False,  # it would go to stdout
-                **(own if self._address == LOCAL else {}),
-            )
-        except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-            raise RecipeError(
-                f"--ray {self._address}: {_reason(error)}",
-                f"start a cluster with `ray start --head` and name its address, or use --ray {LOCAL}",
-            ) from error
-        self._ours = True
+        self._ray, self._ours = connect(self._address, self._workers)
+        self._actor = self._ray.remote(num_cpus=1, max_restarts=0, scheduling_strategy="SPREAD")(Seat)
 
     def _count(self) -> int:
         cores = int(self._ray.cluster_resources().get("CPU", 0))
@@ -159,7 +138,7 @@ class RayPool:
         except self._ray.exceptions.RayTaskError as error:  # the node is well, the program on it is not
             raise _failure(place, error.cause) from error
         except self._ray.exceptions.RayError as error:
-            self._lost(place, _reason(error))
+            self._lost(place, reason_of(error))
             return None
         if place.node is None:
             self._welcome(place, answer)
@@ -247,12 +226,6 @@ def _failure(place: _Place, cause: Exception) -> LN3DError:
     if isinstance(cause, LN3DError):
         return plain(cause, where)
     return LN3DError(f"{where}{one_line(str(cause))}", AGAIN)
-
-
-def _reason(error: Exception) -> str:
-    """Return what Ray says in many lines as one that is not too long, the end of it: a traceback stands before that."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return one_line(lines[-1] if lines else type(error).__name__)
 
 
 def _differences(ours: Mapping[str, str], theirs: Mapping[str, str]) -> str:
