@@ -14,6 +14,7 @@ from views_materials import Material, empty_views, materials_of
 
 from ln3d.data.readers.scene import Scene
 from ln3d.data.views import Views
+from ln3d.geometry.srgb import srgb_from_linear
 from ln3d.raycast.lighting import LAMPS
 
 if bpy.app.version >= (5,):
@@ -126,8 +127,7 @@ def read(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np
         found = {name.partition(".")[2]: channel.pixels for name, channel in file.channels().items()}
     colour = np.stack([found[f"Combined.{name}"] for name in "RGBA"], axis=-1)
     colour[..., :3] /= np.maximum(colour[..., 3:], 1e-6)
-    linear = colour[..., :3].clip(0, 1)
-    colour[..., :3] = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
+    colour[..., :3] = srgb_from_linear(colour[..., :3].clip(0, 1))
     depth = found["Depth.Z"]
     normal = np.stack([found[f"Normal.{name}"] for name in "XYZ"], axis=-1)
     return np.rint(colour.clip(0, 1) * 255).astype(np.uint8), np.where(depth < 1e9, depth, np.float32(0)), normal

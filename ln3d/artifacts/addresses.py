@@ -10,7 +10,12 @@ from typing import Any
 from ln3d.errors import ArtifactError, LN3DError, RecipeError
 
 _PAUSES_S = (1.0, 4.0)  # before a reading that failed is tried again: a training outlives a hiccup of the network
-_FINAL = (PermissionError, NotImplementedError)  # trying again changes nothing
+_FINAL = {
+    PermissionError: "check the keys; docs/data.md says where they are looked for",
+    NotImplementedError: "this protocol cannot do that: copy the folder to this machine or to another address",
+}
+"""What helps where trying again changes nothing."""
+_HICCUP = "see that it can be reached, then run the same command again: it goes on where it stopped"
 _CHAINED = re.compile(r"[a-z0-9+_-]+::")
 
 
@@ -44,10 +49,10 @@ def read_bytes(address: str, name: str, start: int = 0, stop: int | None = None)
         except LN3DError:
             raise
         except Exception as error:  # every protocol has errors of its own
-            if pause is None or isinstance(error, _FINAL):
+            remedy = next((hint for kind, hint in _FINAL.items() if isinstance(error, kind)), None)
+            if pause is None or remedy is not None:
                 raise ArtifactError(
-                    f"{joined(address, name)} cannot be read ({_said(error)})",
-                    "see that it can be reached, then run the same command again: it goes on where it stopped",
+                    f"{joined(address, name)} cannot be read ({_said(error)})", remedy or _HICCUP
                 ) from error
             time.sleep(pause)
     raise AssertionError("the last pause is none")

@@ -79,7 +79,13 @@ class Artifact(Sealed):
 
     def verified(self, name: str) -> bytes:
         """Return the bytes of a file after checking its hash; ArtifactError where they are not what was written."""
-        return verify_file(self, name).read_bytes()
+        path = self.file(name)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise _unreadable(self, path, error) from error
+        _check_hash(self, name, hashlib.sha256(data).hexdigest())
+        return data
 
 
 def open_artifact(path: Path | str, kind: str | None = None, *, verify: Iterable[str] | bool = ()) -> Artifact:
@@ -105,11 +111,8 @@ def verify_file(artifact: Artifact, name: str) -> Path:
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise ArtifactError(f"cannot read {path}: {error.strerror}", make_again(artifact.manifest.kind)) from error
-    if digest != artifact.manifest.files[name].sha256:
-        raise ArtifactError(
-            f"{path} is damaged: it is not the file that was published", make_again(artifact.manifest.kind)
-        )
+        raise _unreadable(artifact, path, error) from error
+    _check_hash(artifact, name, digest)
     return path
 
 
@@ -164,6 +167,18 @@ def _checked(place: str, document: dict[str, Any]) -> Manifest:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise ArtifactError(f"{place}: {key}: {first['msg']}", make_again(kind)) from error
+
+
+def _check_hash(artifact: Artifact, name: str, digest: str) -> None:
+    if digest != artifact.manifest.files[name].sha256:
+        raise ArtifactError(
+            f"{artifact.path / name} is damaged: it is not the file that was published",
+            make_again(artifact.manifest.kind),
+        )
+
+
+def _unreadable(artifact: Artifact, path: Path, error: OSError) -> ArtifactError:
+    return ArtifactError(f"cannot read {path}: {error.strerror}", make_again(artifact.manifest.kind))
 
 
 def _check_size(artifact: Artifact, name: str, size: int) -> None:

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 from ln3d.raycast.lighting import brightness
 from ln3d.seeding import numpy_generator
 
+RULE = 1
+"""Which rule makes captions; raise it when the same objects get others, so that their shards are known to be older."""
+
 COLOUR_WORDS = (
     "black", "grey", "white", "red", "orange", "yellow", "green", "turquoise", "blue", "purple", "pink", "brown",
     "beige",
@@ -173,7 +176,7 @@ def coloured_captions(captions: Sequence[str], colours: Sequence[str]) -> tuple[
     """Return phrasings with the colours, then the captions as they are; each once.
 
     "an armchair" becomes "a red armchair", and with a second colour also "a red and white armchair"; "a black bear"
-    stays what it is.
+    stays what it is, and "a knife and fork" gets one colour only.
     """
     phrases = list(colours[:1])
     if len(colours) > 1:
@@ -217,7 +220,11 @@ def _phrases(seen: Appearance) -> list[str]:
 
 
 def _fits(caption: str, phrase: str) -> bool:
-    """Return whether the caption says neither a word of the phrase nor another colour of its thing: a name is right."""
+    """Return whether `phrase` may be said of what the caption names.
+
+    Its own colour is right ("a black bear"), so a phrase with another one does not fit; a colour behind "in" is that of
+    a livery and may stay. Nor is another word said twice: not "wooden", and not "and", which would join two lists.
+    """
     words, text = set(phrase.split()), caption.replace(",", " ").lower()
     if words & _COLOURS and set(text.partition(" in ")[0].split()) & _COLOURS:
         return False

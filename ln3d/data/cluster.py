@@ -1,6 +1,5 @@
 """Drawing on a Ray cluster: a guarded process per core of any node; the results come to this process alone."""
 
-import logging
 import os
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,22 +8,19 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Self
 
-from ln3d.config.render import Renderer
-from ln3d.data.cluster_seat import Node, Seat, drawing_versions
-from ln3d.data.collections.catalogue import is_rendered
+from ln3d.data.cluster_connection import connect, reason_of
+from ln3d.data.cluster_seat import Needs, Node, Seat, drawing_versions, needs_of
 from ln3d.data.collections.entries import source_path
 from ln3d.data.drawing import DrawingOrder, ObjectTask
-from ln3d.data.workers import Outcome, one_line
+from ln3d.data.reasons import AGAIN, one_line, plain
+from ln3d.data.workers import Outcome
 from ln3d.errors import LN3DError, RecipeError
-from ln3d.runtime import available_cores
 from ln3d.talk import Talk
 
-LOCAL = "local"
 _MOST_LOSSES = 3
 """How often an object is begun whose node is lost each time: it may be what the nodes are lost to."""
-_FAILED_STARTS = 3  # without one between them that succeeds
+_FAILED_STARTS = 3  # one after the other, without one between them that succeeds
 _PATIENCE_S = 600.0  # for the first free core: some clusters start machines on demand
-_AGAIN = "run the same command again to go on"
 
 
 @dataclass
@@ -32,6 +28,8 @@ class _Place:
     """A `Seat` on some node, seen from here."""
 
     seat: Any
+    failed_starts: int
+    """How many starts had failed when this one was begun."""
     node: Node | None = None
     """None until it has begun."""
     task: ObjectTask | None = None
@@ -59,7 +57,8 @@ class RayPool:
         self._ray: Any = None
         self._ours = False
         self._actor: Any = None
-        self._renderer: Renderer | None = None
+        self._needs = Needs()
+        self._versions: dict[str, str] = {}
         self._waiting: deque[tuple[ObjectTask, int]] = deque()
         self._busy: dict[Any, _Place] = {}
         self._idle: list[_Place] = []
@@ -84,14 +83,15 @@ class RayPool:
         """Yield the outcome of every task, in the order in which they end.
 
         Raises:
-            RecipeError: there is no cluster at the address, or a node lacks what the renderer needs.
-            LN3DError: a node does not see the meshes or would draw otherwise, none has a core to spare, an object was
-                lost with its node too often, or the cluster fails.
+            RecipeError: there is no cluster at the address, or the renderer cannot work here or on a node.
+            LN3DError: a node does not see the meshes, cannot draw or would draw otherwise, none has a core to spare, an
+                object was lost with its node too often, or the cluster fails.
         """
         self._waiting = deque((task, 0) for task in tasks)
         if not self._waiting:
             return
-        self._renderer = None if all(is_rendered(t.entry) for t, _ in self._waiting) else self._order.renderer
+        self._needs = needs_of((task.entry for task, _ in self._waiting), self._order.renderer)
+        self._versions = drawing_versions(self._needs)
         self._connect()
         try:
             for _ in range(min(self._count(), len(self._waiting))):
@@ -101,30 +101,11 @@ class RayPool:
                 if outcome is not None:
                     yield outcome
         except self._ray.exceptions.RayError as error:
-            raise LN3DError(f"the Ray cluster failed: {_reason(error)}", _AGAIN) from error
+            raise LN3DError(f"the Ray cluster failed: {reason_of(error)}", AGAIN) from error
 
     def _connect(self) -> None:
-        import ray
-
-        self._ray = ray
-        self._actor = ray.remote(num_cpus=1, max_restarts=0, scheduling_strategy="SPREAD")(Seat)
-        if ray.is_initialized():
-            return
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a local cluster of ours reports to nobody
-        own = {"num_cpus": self._workers or available_cores(), "include_dashboard": False}
-        try:
-            ray.init(
-                address=self._address,
-                logging_level=logging.ERROR,
-                log_to_driver=False,  # it would go to stdout
-                **(own if self._address == LOCAL else {}),
-            )
-        except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-            raise RecipeError(
-                f"--ray {self._address}: {_reason(error)}",
-                f"start a cluster with `ray start --head` and name its address, or use --ray {LOCAL}",
-            ) from error
-        self._ours = True
+        self._ray, self._ours = connect(self._address, self._workers)
+        self._actor = self._ray.remote(num_cpus=1, max_restarts=0, scheduling_strategy="SPREAD")(Seat)
 
     def _count(self) -> int:
         cores = int(self._ray.cluster_resources().get("CPU", 0))
@@ -133,9 +114,9 @@ class RayPool:
         return count
 
     def _open_place(self) -> None:
-        place = _Place(self._actor.remote(self._order))
+        place = _Place(self._actor.remote(self._order), self._failed_starts)
         settings = {name: value for name, value in os.environ.items() if name.startswith("LN3D_")}
-        self._busy[place.seat.begin.remote(settings, self._renderer)] = place
+        self._busy[place.seat.begin.remote(settings, self._needs)] = place
 
     def _next(self) -> Any:
         """Return the reference of what has ended next; the wait for a first place is limited."""
@@ -146,7 +127,7 @@ class RayPool:
             if all(place.node is None for place in self._busy.values()):
                 raise LN3DError(
                     f"no node of the Ray cluster had a core to spare for {_PATIENCE_S:g} s",
-                    "`ray status` says what keeps them; " + _AGAIN,
+                    "`ray status` says what keeps them; " + AGAIN,
                 )
 
     def _hear(self, reference: Any) -> Outcome | None:
@@ -155,15 +136,17 @@ class RayPool:
         try:
             answer = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:  # the node is well, the program on it is not
-            raise LN3DError(f"drawing on {_host(place)} failed: {one_line(str(error.cause))}", _AGAIN) from error
+            raise _failure(place, error.cause) from error
         except self._ray.exceptions.RayError as error:
-            self._lost(place, _reason(error))
+            self._lost(place, reason_of(error))
             return None
         if place.node is None:
             self._welcome(place, answer)
             return None
         task, place.task = place.task, None
-        assert task is not None
+        if task is None:  # it was idle and is still there
+            self._occupy(place)
+            return None
         if answer.unseen:
             raise LN3DError(
                 f"{place.node.host} does not see {source_path(task.entry)}",
@@ -176,7 +159,7 @@ class RayPool:
     def _welcome(self, place: _Place, node: Node) -> None:
         if node.problem:
             raise RecipeError(f"{node.host}: {node.problem}", node.hint)
-        other = _differences(drawing_versions(), node.versions)
+        other = _differences(self._versions, node.versions)
         if other:
             raise LN3DError(
                 f"{node.host} would draw other bytes: it has {other}", "install the same versions on every node"
@@ -198,26 +181,35 @@ class RayPool:
     def _lost(self, place: _Place, reason: str) -> None:
         """Begin again elsewhere what was done at a lost place. Raises LN3DError where that happens too often."""
         self._stop(place)
-        if place.task is None:
-            self._failed_starts += 1
-            if self._failed_starts >= _FAILED_STARTS:
-                raise LN3DError(
-                    f"the render workers do not start on the Ray cluster: {reason}",
-                    "every node needs the same ln3d in the Python that Ray runs with",
-                )
-        else:
+        if place.node is None:
+            self._count_failed_start(place, reason)
+        elif place.task is not None:
             name, losses = place.task.entry.source_id, place.losses + 1
             if losses >= _MOST_LOSSES:
                 raise LN3DError(
                     f"{name} was lost with its node {losses} times, the last time on {_host(place)}: {reason}",
-                    f"see the logs of Ray on that node, lower dataset.limits.memory_bytes if memory ran out; {_AGAIN}",
+                    f"see the logs of Ray on that node, lower dataset.limits.memory_bytes if memory ran out; {AGAIN}",
                 )
             self._talk.detail(f"{name} is begun again, {_host(place)} was lost: {reason}")
             self._waiting.appendleft((place.task, losses))
-        if self._idle:
-            self._occupy(self._idle.pop())
+        if self._waiting and self._idle:
+            self._wake(self._idle.pop())
         elif self._waiting:
             self._open_place()
+
+    def _count_failed_start(self, place: _Place, reason: str) -> None:
+        """Count it, but not again those that were begun with it: one node may take many with it."""
+        if place.failed_starts == self._failed_starts:
+            self._failed_starts += 1
+        if self._failed_starts >= _FAILED_STARTS:
+            raise LN3DError(
+                f"the render workers do not start on the Ray cluster: {reason}",
+                "every node needs the same ln3d in the Python that Ray runs with",
+            )
+
+    def _wake(self, place: _Place) -> None:
+        """Ask an idle place whether it is still there: its node may be gone, and no task is to be lost for that."""
+        self._busy[place.seat.awake.remote()] = place
 
     def _stop(self, place: _Place) -> None:
         with suppress(self._ray.exceptions.RayError):
@@ -228,10 +220,12 @@ def _host(place: _Place) -> str:
     return "a node" if place.node is None else place.node.host
 
 
-def _reason(error: Exception) -> str:
-    """Return what Ray says in many lines as one that is not too long, the end of it: a traceback stands before that."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return one_line(lines[-1] if lines else type(error).__name__)
+def _failure(place: _Place, cause: Exception) -> LN3DError:
+    """Return the error that ends the run where the program on a node failed with `cause`."""
+    where = f"drawing on {_host(place)} failed: "
+    if isinstance(cause, LN3DError):
+        return plain(cause, where)
+    return LN3DError(f"{where}{one_line(str(cause))}", AGAIN)
 
 
 def _differences(ours: Mapping[str, str], theirs: Mapping[str, str]) -> str:

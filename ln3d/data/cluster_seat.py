@@ -3,7 +3,7 @@
 import os
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -12,11 +12,23 @@ from typing import NamedTuple
 import ln3d
 from ln3d.config.render import Renderer
 from ln3d.data.backends.choice import check_renderer
+from ln3d.data.collections.catalogue import CatalogueEntry, needs_renderer
 from ln3d.data.drawing import DrawingOrder, ObjectTask, draw_object
 from ln3d.data.workers import GuardedPool
 from ln3d.errors import LN3DError
 
 _PACKAGES = ("numpy", "scipy", "pillow", "trimesh", "embreex")
+_READERS = {"gobjaverse": "OpenEXR"}
+"""Packages that only one kind of collection is read with."""
+
+
+class Needs(NamedTuple):
+    """What else than ln3d itself a node needs to have as the driver has it."""
+
+    renderer: Renderer | None = None
+    """None where no mesh is to be drawn."""
+    readers: tuple[str, ...] = ()
+    """Packages that files are read with."""
 
 
 class Drawn(NamedTuple):
@@ -46,14 +58,21 @@ class Seat:
         limits = order.limits
         self._pool = GuardedPool(partial(draw_object, order), 1, limits.seconds, limits.memory_bytes)
 
-    def begin(self, environment: Mapping[str, str], renderer: Renderer | None) -> Node:
-        """Take over the driver's variables, try the renderer (None: no mesh is to be drawn), say what is here."""
+    def begin(self, environment: Mapping[str, str], needs: Needs) -> Node:
+        """Take over the driver's variables, try the renderer, say what is here."""
         import ray
 
         os.environ.update(environment)
         vars(sys.modules["__main__"]).pop("__file__", None)  # else Ray's own program is run again in guarded processes
         here = ray.get_runtime_context().get_node_id()
-        return Node(here, socket.gethostname(), drawing_versions(), *_lacking(renderer))
+        host = socket.gethostname()
+        try:
+            return Node(here, host, drawing_versions(needs))
+        except LN3DError as error:
+            return Node(here, host, {}, error.message, error.hint)
+
+    def awake(self) -> None:
+        """Do nothing: the answer says that the place is still there."""
 
     def draw(self, task: ObjectTask, source: str) -> Drawn:
         """Return how a task ended. `source` is the file or folder that it needs and the driver sees, or empty."""
@@ -63,22 +82,25 @@ class Seat:
         return Drawn(outcome.result, outcome.reason)
 
 
-def _lacking(renderer: Renderer | None) -> tuple[str, str]:
-    """Return what the renderer lacks on this node, and the remedy; empty where it can work."""
-    if renderer is not None:
-        try:
-            check_renderer(renderer)
-        except LN3DError as error:
-            return error.message, error.hint
-    return "", ""
+def needs_of(entries: Iterable[CatalogueEntry], renderer: Renderer) -> Needs:
+    """Return what a node needs to draw these objects."""
+    kinds, drawn = set(), False
+    for entry in entries:
+        kinds.add(entry.load[0])
+        drawn = drawn or needs_renderer(entry)
+    readers = tuple(package for kind, package in _READERS.items() if kind in kinds)
+    return Needs(renderer if drawn else None, readers)
 
 
-def drawing_versions() -> dict[str, str]:
-    """Return the versions of what decides the bytes of a picture."""
+def drawing_versions(needs: Needs) -> dict[str, str]:
+    """Return the versions of what decides the bytes of a picture, `none` of packages that are not installed.
+
+    Raises RecipeError where the renderer cannot work on this machine.
+    """
     found = {"ln3d": ln3d.__version__}
-    for package in _PACKAGES:
+    for package in (*_PACKAGES, *needs.readers):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "none"
-    return found
+    return found if needs.renderer is None else found | check_renderer(needs.renderer)

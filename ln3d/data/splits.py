@@ -27,6 +27,17 @@ class Shaped(Protocol):
         """One word."""
 
 
+def within_folder(catalogue: Sequence[CatalogueEntry], config: SplitConfig) -> tuple[SplitConfig, int]:
+    """Return the split of a `catalogue` that lists one folder in place of a recipe's collections.
+
+    Of `config.held_out` only names of objects in that folder are kept, whether there are such objects or not; the
+    number of the others, which are of the collections that are not listed, is returned too.
+    """
+    own = catalogue[0].source_id.split("/")[:2]
+    kept = tuple(name for name in config.held_out if name.split("/")[:2] == own)
+    return config.model_copy(update={"held_out": kept}), len(config.held_out) - len(kept)
+
+
 def with_held_out(catalogue: Sequence[CatalogueEntry], config: SplitConfig) -> list[CatalogueEntry]:
     """Return the whole catalogue, every livery of the shapes that `config.held_out` names marked as a test object.
 

@@ -1,36 +1,27 @@
 """Worker processes that may hang, crash or run out of memory without stopping the run."""
 
-import ctypes
-import logging
 import math
 import multiprocessing
 import os
-import platform
 import signal
-import socket
-import sys
 import time
-import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from ln3d.errors import LN3DError, MeshError
+from ln3d.data.processor_use import processor_use
+from ln3d.data.worker_process import Make, serve
+from ln3d.errors import LN3DError
 
 _START_S = 120.0
 _FAILED_STARTS = 3  # without one between them that succeeds
 _KILLED_START = 0.2  # of a failed one: it says less about the next
-_LONGEST_REASON = 300  # characters: some parsers quote the file
-_OUT_OF_MEMORY = "needs more memory than dataset.limits.memory_bytes"
 _FROM_OUTSIDE = ("SIGKILL", "SIGTERM", "SIGHUP")
 _MOST_KILLS = 3
 """How often a task is begun whose worker is killed each time: someone may have done it, then the system, for memory."""
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LP_NUM_THREADS")  # the last: Mesa
-
-Make = Callable[[Any], bytes]
 
 
 @dataclass(frozen=True)
@@ -51,7 +42,7 @@ class _Worker:
     kills: int = 0
     """How many workers were killed over the task before."""
     processor: float = 0.0
-    """Processor time at the start of the task, in seconds."""
+    """Processor time at the start of the task, in seconds, its children's too."""
     ready: bool = False
 
 
@@ -62,9 +53,12 @@ class GuardedPool:
     kills its process ends with a reason, and another process takes over; so does one that raises, that reaches for
     the network, or for which the process would have to grow by more than `memory_bytes` (on Linux). A process that is
     ready to go on but gets no core on a busy machine is given more time, so that results don't depend on the load;
-    none gets more than `seconds` of processor time per core. A task whose worker is killed from outside is begun again,
-    and ends with a reason when that happens three times. A reason is one line. Use it as a context manager: no process
-    outlives the block, nor this process.
+    none gets more than `seconds` of processor time per core. What a process starts counts as its own. A task whose
+    worker is killed from outside is begun again, and ends with a reason when that happens three times. A reason is one
+    line. Use it as a context manager: no process outlives the block, nor this process.
+
+    What is wrong with the machine is no outcome of a task and ends the run: an LN3DError that is no MeshError, a
+    package that cannot be imported, a full disk.
     """
 
     def __init__(self, make: Make, workers: int, seconds: float, memory_bytes: int) -> None:
@@ -74,6 +68,7 @@ class GuardedPool:
         self._workers: list[_Worker] = []
         self._waiting: deque[tuple[Any, int]] = deque()
         self._failed_starts = 0.0
+        self._fault: LN3DError | None = None
 
     def __enter__(self) -> "GuardedPool":
         """Return the pool; processes start with the first tasks."""
@@ -86,15 +81,21 @@ class GuardedPool:
         self._workers = []
 
     def run(self, tasks: Iterable[Any]) -> Iterator[Outcome]:
-        """Yield the outcome of every task, in the order in which they end. The processes stay for the next call."""
-        self._waiting = deque((task, 0) for task in tasks)
+        """Yield the outcome of every task, in the order in which they end. The processes stay for the next call.
+
+        Raises LN3DError where the machine is at fault, once what has ended is yielded, or where no process starts.
+        """
+        self._waiting, self._fault = deque((task, 0) for task in tasks), None
         wanted = min(self._count, len(self._waiting))
         self._workers += [self._start() for _ in range(wanted - len(self._workers))]
         while self._waiting or any(worker.task is not None for worker in self._workers):
             self._hand_out()
             outcomes = self._listen()
-            self._hand_out()  # before the caller sees the last results, so that workers never wait for it
+            if self._fault is None:
+                self._hand_out()  # before the caller sees the last results, so that workers never wait for it
             yield from outcomes
+            if self._fault is not None:
+                raise self._fault
 
     def _start(self) -> _Worker:
         here, there = self._context.Pipe()
@@ -102,7 +103,7 @@ class GuardedPool:
         os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
         try:
             process = self._context.Process(
-                target=_serve, args=(there, self._make, self._seconds, self._memory), daemon=True
+                target=serve, args=(there, self._make, self._seconds, self._memory), daemon=True
             )
             process.start()
         except BrokenPipeError:  # it was killed before it had read what it is to do
@@ -125,7 +126,7 @@ class GuardedPool:
 
     def _send(self, worker: _Worker, task: Any, kills: int) -> None:
         worker.task, worker.kills, worker.deadline = task, kills, time.monotonic() + self._seconds
-        worker.processor = _processor(worker)[0]
+        worker.processor = processor_use(worker.process.pid)[0]
         try:
             worker.pipe.send(task)
         except OSError:  # it has died meanwhile: seen by `_listen`
@@ -151,17 +152,20 @@ class GuardedPool:
         if not worker.pipe.poll():
             return self._too_late(worker) if time.monotonic() > worker.deadline else None
         try:
-            result, reason = worker.pipe.recv()
+            result, reason, fault = worker.pipe.recv()
         except (EOFError, OSError):
             return self._died(worker)
         task, worker.task, worker.deadline = worker.task, None, math.inf
         if not worker.ready:
             worker.ready, self._failed_starts = True, 0
             return None
+        if fault is not None:
+            self._fault = self._fault or fault
+            return None
         return Outcome(task, result, reason)
 
     def _too_late(self, worker: _Worker) -> Outcome | None:
-        used, runnable = _processor(worker)
+        used, runnable = processor_use(worker.process.pid)
         left = (self._seconds if worker.ready else _START_S) - (used - worker.processor)
         if runnable and left > 0:
             worker.deadline = time.monotonic() + max(left, 0.02)
@@ -202,102 +206,7 @@ def _end_of_process(code: int | None) -> str:
     return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
 
 
-def _processor(worker: _Worker) -> tuple[float, bool]:
-    """Return the processor time that a worker has used, in seconds, and whether it wants to go on using it.
-
-    Where the system cannot tell (it is not Linux), that is (infinity, False).
-    """
-    try:
-        with open(f"/proc/{worker.process.pid}/stat") as file:
-            fields = file.read().rpartition(")")[2].split()  # the name before it may hold anything
-    except OSError:
-        return math.inf, False
-    user, system = int(fields[11]), int(fields[12])  # fields 14 and 15 of proc(5)
-    return (user + system) / os.sysconf("SC_CLK_TCK"), fields[0] == "R"
-
-
 def _stop(worker: _Worker) -> None:
     worker.process.kill()
     worker.process.join()
     worker.pipe.close()
-
-
-def _serve(pipe: Connection, make: Make, seconds: float, memory_bytes: int) -> None:
-    """Be a worker: answer every task with (result, "") or (None, reason) until the pipe closes."""
-    _behave()
-    pipe.send((None, "ready"))
-    while True:
-        try:
-            task = pipe.recv()
-        except EOFError:
-            return
-        _limit(seconds, memory_bytes)
-        pipe.send(_attempt(make, task))
-
-
-def _attempt(make: Make, task: Any) -> tuple[bytes | None, str]:
-    try:
-        return make(task), ""
-    except MeshError as error:
-        return None, one_line(error.message)
-    except MemoryError:
-        return None, _OUT_OF_MEMORY
-    except Exception as error:  # whatever a broken file makes a reader do, the other objects go on
-        return None, one_line(f"{type(error).__name__}: {error}")
-
-
-def one_line(text: str) -> str:
-    """Return a reason that fits a report: what a file quotes in it can neither break the line nor fill the screen."""
-    line = "".join(letter if letter.isprintable() else " " for letter in text)
-    line = " ".join(line.encode("utf-8", errors="replace").decode().split())
-    return line if len(line) <= _LONGEST_REASON else line[: _LONGEST_REASON - 3] + "..."
-
-
-def _behave() -> None:
-    """Leave Ctrl-C to the parent, die with it and, where memory runs out, before it; keep its stdout clean."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":
-        die_with_parent = 1  # PR_SET_PDEATHSIG
-        ctypes.CDLL(None).prctl(die_with_parent, signal.SIGKILL)
-        with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-            file.write("1000")
-    os.dup2(2, 1)
-    sys.addaudithook(_stay_offline)
-    logging.disable(logging.CRITICAL)
-    warnings.simplefilter("ignore")
-
-
-def _stay_offline(event: str, arguments: tuple[Any, ...]) -> None:
-    """Refuse what would fetch something; an audit hook (PEP 578) of this process, which cannot be taken off again."""
-    away = event in ("socket.getaddrinfo", "socket.gethostbyname", "urllib.Request")
-    if event == "socket.connect":
-        away = arguments[0].family in (socket.AF_INET, socket.AF_INET6)
-    if away:
-        raise MeshError("reaches for the network", "Nothing is ever fetched; put the files beside the mesh.")
-
-
-def _limit(seconds: float, growth: int) -> None:
-    """Set the limits of one task, where the system can tell and enforce them.
-
-    From here the address space may grow by `growth` bytes, and the processor may work for `seconds` on every core:
-    the pool sees to the time, this is for when it is held up itself.
-    """
-    if platform.system() != "Linux":
-        return
-    import resource
-
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    cores = os.cpu_count() or 1
-    _lower(resource.RLIMIT_CPU, math.ceil(usage.ru_utime + usage.ru_stime + seconds * cores) + 1)
-    with open("/proc/self/statm") as file:
-        size = int(file.read().split()[0]) * resource.getpagesize()
-    _lower(resource.RLIMIT_AS, size + growth)
-    _lower(resource.RLIMIT_CORE, 0)
-
-
-def _lower(limit: int, value: int) -> None:
-    """Set a limit of this process, as far as the one above it allows."""
-    import resource
-
-    _, hard = resource.getrlimit(limit)
-    resource.setrlimit(limit, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))

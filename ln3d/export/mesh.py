@@ -19,6 +19,7 @@ from jaxtyping import Float, Int, UInt8
 from trimesh.visual.material import PBRMaterial
 
 from ln3d.errors import RecipeError
+from ln3d.geometry.srgb import linear_from_srgb, srgb_from_linear
 
 _UNSIGNED_SHORT = 5123  # glTF's component type
 
@@ -56,15 +57,13 @@ def write_mesh(mesh: Mesh, path: Path) -> None:
 
 
 def to_linear(colours: UInt8[np.ndarray, "n c"]) -> Float[np.ndarray, "n c"]:
-    """Return linear intensities in [0, 1] of sRGB bytes (IEC 61966-2-1)."""
-    encoded = colours.astype(np.float64) / 255.0
-    return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+    """Return linear intensities in [0, 1] of sRGB bytes."""
+    return linear_from_srgb(colours.astype(np.float64) / 255.0)
 
 
 def to_srgb(linear: Float[np.ndarray, "n c"]) -> UInt8[np.ndarray, "n c"]:
     """Return sRGB bytes of linear intensities in [0, 1]: the inverse of `to_linear`."""
-    encoded = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * np.maximum(linear, 0.0) ** (1 / 2.4) - 0.055)
-    return np.rint(encoded.clip(0.0, 1.0) * 255.0).astype(np.uint8)
+    return np.rint(srgb_from_linear(linear).clip(0.0, 1.0) * 255.0).astype(np.uint8)
 
 
 def _glb(mesh: Mesh) -> bytes:

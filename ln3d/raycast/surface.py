@@ -18,7 +18,8 @@ class Found:
     """The first visible surface points of those rays of a batch that meet one, k in any order.
 
     `ray` (k,) is the number of the ray, `face` (k,) counts the triangles of all parts, `distance` (k,) float32 is along
-    the ray; `normal` (k, 3), unit, world, is turned against the ray; `colour` (k, 3) in [0, 1] is the unlit surface.
+    the ray; `normal` (k, 3), unit, world, is turned against the ray; `colour` (k, 3) in [0, 1] is the unlit surface
+    where colours were asked for, and says nothing where not.
     """
 
     ray: NDArray[np.integer]
@@ -73,7 +74,7 @@ class PaintedSurface:
     def find(self, origins: NDArray[np.float32], directions: NDArray[np.float32], colours: bool = True) -> Found:
         """Follow rays (n, 3), unit directions, to the first point that is not a hole of a cut-out texture.
 
-        After 16 holes a ray counts as missing everything. Without `colours` the colour is left at 0.
+        After 16 holes a ray counts as missing everything. Without `colours` only those are worked out that tell holes.
         """
         found: list[Found] = []
         rays, starts, towards = np.arange(len(directions)), origins, directions

@@ -57,7 +57,7 @@ def unpack_debian(archive: Path, folder: Path, unread: Sequence[str] = ()) -> No
     for client in ("dpkg", "tar"):
         _need(client, archive.name)
     folder.mkdir()
-    complaint, left_out = f"{archive.name} cannot be unpacked", [f"--exclude={pattern}" for pattern in unread]
+    left_out = [f"--exclude={pattern}" for pattern in unread]
     with tempfile.TemporaryFile() as said:
         with subprocess.Popen(
             ["dpkg", "--fsys-tarfile", str(archive)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said
@@ -65,7 +65,12 @@ def unpack_debian(archive: Path, folder: Path, unread: Sequence[str] = ()) -> No
             unpacking = ["tar", "--extract", "--file=-", "--warning=no-timestamp", *left_out]
             unpacked = subprocess.run(unpacking, cwd=folder, stdin=source.stdout, capture_output=True)
         said.seek(0)
-        _check(source.returncode or unpacked.returncode, unpacked.stderr + said.read(), complaint)
+        _check(
+            source.returncode or unpacked.returncode,
+            unpacked.stderr + said.read(),
+            f"{archive.name} cannot be unpacked",
+            f"see that there is room at {folder.parent}, then run the command again: the package is fetched anew",
+        )
 
 
 def _need(client: str, package: str) -> None:
@@ -81,7 +86,7 @@ def _run(command: Sequence[str], folder: Path, complaint: str, hint: str) -> Non
     _check(done.returncode, done.stderr or done.stdout, complaint, hint)
 
 
-def _check(code: int, said: bytes, complaint: str, hint: str = "") -> None:
+def _check(code: int, said: bytes, complaint: str, hint: str) -> None:
     """Raise LN3DError, with the reason that a client gave, where it ended with another `code` than 0."""
     if code:
         raise LN3DError(f"{complaint}: {_reason(said.decode(errors='replace'))}", hint)

@@ -165,7 +165,8 @@ def draw_each(
 ) -> Iterator[tuple[int, Seen | str]]:
     """Yield the place of every entry with what the cameras see of it, or the reason why not, as they are ready.
 
-    Raises RecipeError, before the first, where the order's renderer cannot work on this machine.
+    Raises RecipeError, before the first, where the order's renderer cannot work on this machine, and LN3DError where
+    it turns out later that the machine cannot draw.
     """
     tasks = [ObjectTask(str(place), entry, "") for place, entry in enumerate(entries)]
     if not tasks:

@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,39 +10,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ln3d.artifacts.manifest import fingerprint
 from ln3d.artifacts.opening import Artifact
 from ln3d.artifacts.publish import publish
 from ln3d.artifacts.workspace import Workspace
 from ln3d.config.recipe import Recipe
 from ln3d.config.render import DatasetConfig
 from ln3d.data.backends.choice import check_renderer
-from ln3d.data.collections.catalogue import is_rendered, list_objects
+from ln3d.data.collections.catalogue import is_rendered, list_objects, needs_renderer
 from ln3d.data.collections.entries import CatalogueEntry
-from ln3d.data.contents import folder_digest
 from ln3d.data.drawing import DrawingOrder, ObjectTask
 from ln3d.data.engines import Engine, engine
 from ln3d.data.members import decode, depth_scale
 from ln3d.data.renders.frames import places_of
-from ln3d.data.splits import assign_splits, with_held_out
+from ln3d.data.splits import assign_splits, with_held_out, within_folder
 from ln3d.data.subsets import selected, thinned
 from ln3d.data.unfinished import WHOLE, Part, UnfinishedShards, all_sealed
-from ln3d.errors import MeshError
+from ln3d.errors import MeshError, RecipeError
 from ln3d.geometry.cameras import camera_set
 from ln3d.report.sheets import contact_sheet
 from ln3d.stages.freshness import up_to_date
 from ln3d.stages.part_locks import STAGE, drawing_alone, publishing
+from ln3d.stages.shard_mark import shards_mark
 from ln3d.talk import Talk
 
-_DRAWING_VERSION = 1  # raise it when the same meshes give other pictures
 _BYTES_PER_VIEW, _BYTES_PER_PIXEL = 1800, 0.7  # of the three pictures of a view and their tar headers, measured
 _SHEET_OBJECTS, _SHEET_VIEWS = 12, 4
-_FIRST_KEYS = frozenset(
-    "cameras.layout cameras.views cameras.radius cameras.field_of_view cameras.elevation resolution supersampling "
-    "lighting objects_per_shard limits.seconds limits.faces limits.texture_pixels limits.file_bytes "
-    "limits.memory_bytes split.validation split.test".split()
-)
-"""The keys of the dataset section that always count in a fingerprint; later ones do where they are not the default."""
 
 
 def run(
@@ -66,13 +58,14 @@ def run(
     stopped. A `part` draws its shards alone; the one that finds all shards drawn publishes them, the others return what
     they drew. With `dry_run` nothing is written and the plan is returned. An object that cannot be drawn is recorded
     with its reason; MeshError if that is all of them. Raises ArtifactError and RecipeError; the latter, before anything
-    is drawn, also where the recipe's renderer cannot work on this machine; LN3DError where the cluster fails.
+    is drawn, also where the recipe's renderer cannot work on this machine; LN3DError where the cluster fails or what
+    this machine needs to draw turns out to be missing: nothing is recorded for that, and the command can be run again.
     """
     entries = _entries(recipe, meshes, only, limit, talk)
     order = _order(recipe, entries)
     if dry_run:
         return _plan(recipe, workspace, entries, part)
-    mark = _mark(recipe, entries)
+    mark = shards_mark(recipe, entries)
     drawing = engine(order, workers, ray, talk)
     if part != WHOLE:
         all_drawn = partial(_all_drawn, workspace, entries, recipe.dataset.objects_per_shard)
@@ -97,13 +90,30 @@ def _entries(
     recipe: Recipe, meshes: Path | None, only: Sequence[str], limit: int | None, talk: Talk
 ) -> list[CatalogueEntry]:
     """Return the part of the catalogue that is asked for."""
-    entries = with_held_out(list_objects(recipe.dataset, meshes), recipe.dataset.split)
+    catalogue, split = list_objects(recipe.dataset, meshes), recipe.dataset.split
+    if meshes is not None:
+        split, others = within_folder(catalogue, split)
+        if others:
+            named = len(recipe.dataset.split.held_out)
+            talk.say(f"dataset.split.held_out: {others} of {named} names are of collections that --meshes replaces")
+    entries = with_held_out(catalogue, split)
     if only:
         entries = selected(entries, only)
     if limit is not None and limit < len(entries):
         talk.say(f"drawing {limit} of {len(entries)} objects: of every category its share, evenly spaced")
         entries = thinned(entries, limit)
+    _check_ids(recipe.dataset, entries)
     return entries
+
+
+def _check_ids(config: DatasetConfig, entries: Iterable[CatalogueEntry]) -> None:
+    """Raise RecipeError where ids are asked for of pictures, which tell neither parts nor triangles."""
+    pictures = next(filter(is_rendered, entries), None) if config.ids else None
+    if pictures is not None:
+        raise RecipeError(
+            f"dataset.ids: {pictures.source_id} comes as pictures, which do not tell parts and triangles",
+            "set dataset.ids: false, or leave out the collections of pictures",
+        )
 
 
 def _all_drawn(workspace: Workspace, entries: list[CatalogueEntry], per_shard: int) -> bool:
@@ -131,40 +141,6 @@ def _order(recipe: Recipe, entries: list[CatalogueEntry]) -> DrawingOrder:
     )
 
 
-def _mark(recipe: Recipe, entries: list[CatalogueEntry]) -> str:
-    """Return the fingerprint: what is drawn and how, but not where it lies on this machine.
-
-    The packages of the other collections never change, a folder of one's own does: its files are hashed.
-    """
-    how = _how(recipe.dataset)
-    if recipe.dataset.captions != "coloured":
-        how["seed"] = recipe.seed
-    what = [[e.source_id, e.shape_id, e.name, e.category, e.captions, e.licence, e.author, *e.stamp] for e in entries]
-    folders = sorted({str(e.load[1]["root"]) for e in entries if e.load[0] == "folder"})
-    return fingerprint("shards", _DRAWING_VERSION, how, what, [folder_digest(Path(folder)) for folder in folders])
-
-
-def _how(config: DatasetConfig) -> dict[str, Any]:
-    """Return the section without the collections, and without keys that it did not always have where they say nothing.
-
-    So shards that were drawn before a key existed are still those of the recipe.
-    """
-    values, plain = (c.model_dump(mode="json", exclude={"collections"}) for c in (config, DatasetConfig()))
-
-    def counts(name: str, value: Any, default: Any) -> bool:
-        return name in _FIRST_KEYS or value != default
-
-    kept: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            inner = {k: v for k, v in value.items() if counts(f"{name}.{k}", v, plain[name][k])}
-            if inner:
-                kept[name] = inner
-        elif counts(name, value, plain[name]):
-            kept[name] = value
-    return kept
-
-
 def _draw(
     recipe: Recipe,
     workspace: Workspace,
@@ -175,12 +151,15 @@ def _draw(
     talk: Talk,
 ) -> UnfinishedShards:
     """Draw what the part lacks still; return the work in progress, all shards of the part whole."""
-    if not all(map(is_rendered, entries)):
-        check_renderer(recipe.dataset.renderer)
-    per_shard = recipe.dataset.objects_per_shard
-    unfinished = UnfinishedShards(workspace.partial("shards"), mark, len(entries), per_shard, part)
+    folder, per_shard = workspace.partial("shards"), recipe.dataset.objects_per_shard
+    begun = folder.exists()
+    if not begun:  # before there is work in progress, which would bind to this recipe
+        _check_renderer(recipe, (entry for place, entry in enumerate(entries) if part.owns(place // per_shard)))
+    unfinished = UnfinishedShards(folder, mark, len(entries), per_shard, part)
     splits = assign_splits(entries, recipe.dataset.split)
     tasks = [ObjectTask(unfinished.key(i), entries[i], splits[i]) for i in unfinished.missing()]
+    if begun:
+        _check_renderer(recipe, (task.entry for task in tasks))
     whole = len(unfinished.places())
     done = whole - len(tasks)
     if done and tasks:
@@ -197,6 +176,12 @@ def _draw(
             progress.advance(rejected=str(unfinished.rejections))
     unfinished.seal_shards()
     return unfinished
+
+
+def _check_renderer(recipe: Recipe, entries: Iterable[CatalogueEntry]) -> None:
+    """Raise RecipeError where a mesh is among what is to be drawn and the renderer cannot work on this machine."""
+    if any(map(needs_renderer, entries)):
+        check_renderer(recipe.dataset.renderer)
 
 
 def _part_summary(unfinished: UnfinishedShards, talk: Talk) -> dict[str, Any]:

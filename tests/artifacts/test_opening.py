@@ -1,6 +1,9 @@
+import io
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,6 +81,38 @@ def test_hashes_are_checked_only_where_asked(folder: Path) -> None:
     artifact = open_artifact(folder, verify=["metrics.jsonl"])
     with pytest.raises(ArtifactError, match="is damaged"):
         verify_file(artifact, "weights.bin")
+
+
+def test_verified_bytes_are_read_once_and_are_those_that_were_checked(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact, opened, real = open_artifact(folder), [], io.open
+
+    def counted(file: Any, *arguments: Any, **options: Any) -> Any:
+        opened.append(Path(file).name)
+        return real(file, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("io.open", counted)
+        patch.setattr("builtins.open", counted)
+        assert artifact.verified("weights.bin") == bytes(range(256))
+        assert verify_file(artifact, "weights.bin") == folder / "weights.bin"
+    assert opened == ["weights.bin"] * 2
+    flip_a_byte(folder)
+    reads: list[Callable[[str], object]] = [artifact.verified, partial(verify_file, artifact)]
+    for read in reads:
+        with pytest.raises(
+            ArtifactError, match=r"weights\.bin is damaged: it is not the file that was published"
+        ) as caught:
+            read("weights.bin")
+        assert "ln3d train-vae" in caught.value.hint
+        with pytest.raises(ArtifactError, match="has no file nothing"):
+            read("nothing")
+    (folder / "weights.bin").unlink()
+    for read in reads:
+        with pytest.raises(ArtifactError, match=r"cannot read \S*weights\.bin: No such file") as caught:
+            read("weights.bin")
+        assert "ln3d train-vae" in caught.value.hint
 
 
 def test_what_is_not_there_is_said_with_the_command_that_makes_it(tmp_path: Path) -> None:

@@ -207,11 +207,15 @@ def test_a_hiccup_of_the_network_is_outlived(flaky: str) -> None:
 
 def test_a_lasting_trouble_is_an_error_that_says_what_and_where(flaky: str) -> None:
     artifact = open_at(flaky, "vae")
-    for troubles, left in (([OSError("a reset")] * 4, 1), ([OSError("x"), PermissionError("a reset")], 1)):
+    for troubles, left, remedy in (
+        ([OSError("a reset")] * 4, 1, "it goes on where it stopped"),
+        ([OSError("x"), PermissionError("a reset")], 1, "check the keys"),
+        ([OSError("x"), NotImplementedError("a reset")], 1, "copy the folder to this machine"),
+    ):
         Flaky.troubles = list(troubles)
         with pytest.raises(ArtifactError, match=r"^flaky://\S*/one\.txt cannot be read \(a reset\)$") as caught:
             artifact.verified("sheets/one.txt")
-        assert "it goes on where it stopped" in caught.value.hint
+        assert remedy in caught.value.hint
         assert len(Flaky.troubles) == left
     Flaky.troubles = []
 

@@ -1,3 +1,5 @@
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -6,6 +8,7 @@ from ln3d.data.captions import (
     COLOUR_WORDS,
     FINISH_WORDS,
     MATERIAL_WORDS,
+    RULE,
     TONE_WORDS,
     Appearance,
     appearance,
@@ -132,6 +135,39 @@ def test_a_thing_that_has_a_colour_gets_no_other(caption):
     assert coloured_captions((caption,), ("white", "grey")) == (caption,)
     seen = Appearance(("white", "grey"), tone="light", finish="plain")
     assert described_captions((caption,), seen) == (caption,)
+
+
+@pytest.mark.parametrize("caption", ["a knife and fork", "a plate, glass and cutlery"])
+def test_a_list_of_things_gets_no_list_of_colours(caption):
+    article, _, rest = caption.partition(" ")
+    assert coloured_captions((caption,), ("red", "white")) == (f"{article} red {rest}", caption)
+    assert not any("red and white" in text for text in described_captions((caption,), SEEN, most=99))
+
+
+def test_a_thing_that_is_called_as_its_livery_is_still_coloured():
+    jet = "a jet in white livery"
+    assert coloured_captions((jet,), ("white", "blue"))[:2] == (
+        "a white jet in white livery",
+        "a white and blue jet in white livery",
+    )
+    assert coloured_captions(("a blue jet in white livery",), ("white",)) == ("a blue jet in white livery",)
+
+
+CAPTIONS = (
+    *("a table", "an old wooden table", "office chair", "a black bear", "a gray horse", "a dark green pine, tree"),
+    *("a jet in blue air livery", "a red jet in white livery", "a knife and fork", "a plate, glass and cutlery"),
+)
+RULES = {1: "7a23264126d01b13dcc93922ce4d1ccc14345c30c5596bb39301972352dac292"}
+"""What every rule made of CAPTIONS: where a digest differs, raise `RULE` and add it here."""
+
+
+def test_another_rule_has_another_number():
+    made = []
+    for colours in ((), ("red",), ("white", "blue"), ("brown", "orange")):
+        for tone, finish, material in (("", "", ""), ("dark", "plain", ""), ("light", "two-tone", "wooden")):
+            seen = Appearance(colours, tone, finish, material)
+            made += [(coloured_captions((c, "a thing"), colours), described_captions((c,), seen, 0)) for c in CAPTIONS]
+    assert hashlib.sha256(repr(made).encode()).hexdigest() == RULES[RULE]
 
 
 def test_the_colour_of_a_livery_is_not_that_of_the_thing():

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from ln3d.config.render import LimitsConfig
-from ln3d.data import cluster
+from ln3d.data import cluster, cluster_seat
 from ln3d.data.cluster import RayPool
-from ln3d.data.cluster_seat import Drawn, Node, drawing_versions
+from ln3d.data.cluster_seat import Drawn, Needs, Node, drawing_versions
 from ln3d.data.collections.entries import CatalogueEntry
 from ln3d.data.drawing import DrawingOrder, ObjectTask
 from ln3d.data.engines import engine
@@ -22,6 +22,7 @@ from ln3d.talk import Talk
 
 CAMERAS = np.eye(4, dtype=np.float32)[None], np.eye(3, dtype=np.float32)[None]
 ORDER = DrawingOrder(*CAMERAS, 8, 1, "rig", 1e-4, LimitsConfig())
+NEEDS = Needs("embree")
 
 
 class RayError(Exception):
@@ -101,6 +102,9 @@ class FakeRay(types.ModuleType):
         actor = reference.actor
         if actor.dead:
             raise ActorDiedError("it died\n  of something  ")
+        if reference.method == "awake":
+            self.calls.append(("awake", actor.number))
+            return None
         return (self.begin or here)(actor) if reference.method == "begin" else self.draw(actor, *reference.arguments)
 
     def kill(self, actor):
@@ -112,7 +116,7 @@ class FakeRay(types.ModuleType):
 
 
 def here(actor, **changes):
-    return replace(Node(f"node-{actor.number % 2}", f"host{actor.number % 2}", drawing_versions()), **changes)
+    return replace(Node(f"node-{actor.number % 2}", f"host{actor.number % 2}", drawing_versions(NEEDS)), **changes)
 
 
 def drawn(actor, task, source):
@@ -220,6 +224,52 @@ def test_places_that_do_not_start(ray, failures):
             outcomes(tasks(), 1)
 
 
+def test_places_that_fail_to_start_together_are_one_failure(ray):
+    def begin(actor):
+        if actor.number < 6:  # twice three at once: a node takes all its places with it
+            raise ActorDiedError("its node went down")
+        return here(actor)
+
+    ray.begin = begin
+    assert outcomes(tasks(), 3)[0] == WHOLE
+    assert len(ray.actors) == 9
+    ray.begin = lambda actor: begin(replace(actor, number=0))
+    ray.actors.clear()
+    with pytest.raises(LN3DError, match="do not start on the Ray cluster: its node went down$"):
+        outcomes(tasks(), 3)
+    assert len(ray.actors) <= 9
+
+
+def test_idle_places_that_are_lost_are_no_failed_starts_and_cost_no_task(ray):
+    begun, idle = Counter(), 5
+
+    def draw(actor, task, source):
+        begun[task.key] += 1
+        if actor.number == idle and begun[task.key] == 1:  # the last to draw: meanwhile all others are lost
+            for other in ray.actors[:idle]:
+                other.dead = True
+            raise ActorDiedError("gone too")
+        return drawn(actor, task, source)
+
+    ray.draw = draw
+    given = tasks(idle + 1)
+    assert outcomes(given, idle + 1)[0] == {task.key: WHOLE[task.key] for task in given}
+    assert sorted(begun.values()) == [1] * idle + [2]
+    assert len(ray.actors) == idle + 2 and not [call for call in ray.calls if call[0] == "awake"]
+
+
+def test_an_idle_place_that_is_there_takes_the_lost_task(ray):
+    def draw(actor, task, source):
+        if actor.number == 2:
+            ray.actors[1].dead = True
+            raise ActorDiedError("gone")
+        return drawn(actor, task, source)
+
+    ray.draw = draw
+    assert len(outcomes(tasks(3), 3)[0]) == 3
+    assert len(ray.actors) == 3 and ("awake", 0) in ray.calls
+
+
 def test_a_cluster_without_a_free_core(ray):
     ray.free = False
     with pytest.raises(LN3DError, match="no node of the Ray cluster had a core to spare for 600 s"):
@@ -243,7 +293,7 @@ def test_a_node_that_does_not_see_the_meshes_ends_the_run(ray, tmp_path):
 
 
 def test_a_node_that_would_draw_otherwise_ends_the_run(ray):
-    ray.begin = lambda actor: here(actor, versions={**drawing_versions(), "numpy": "1.0"})
+    ray.begin = lambda actor: here(actor, versions={**drawing_versions(NEEDS), "numpy": "1.0"})
     with pytest.raises(LN3DError, match=r"host0 would draw other bytes: it has numpy 1\.0 \(here ") as error:
         outcomes(tasks())
     assert "same versions" in error.value.hint
@@ -253,13 +303,46 @@ def test_a_node_that_would_draw_otherwise_ends_the_run(ray):
     assert error.value.hint == "Install it."
 
 
-def test_an_error_of_the_program_itself_is_not_tried_again(ray):
+@pytest.mark.parametrize(
+    ("cause", "kind", "message", "hint"),
+    [
+        (LN3DError("do not start", "Look."), LN3DError, "drawing on host0 failed: do not start", "Look."),
+        (RecipeError("no gl", "Install it."), RecipeError, "drawing on host0 failed: no gl", "Install it."),
+        (KeyError("a\nb"), LN3DError, "drawing on host0 failed: 'a\\nb'", "run the same command again"),
+    ],
+)
+def test_what_is_wrong_with_a_node_ends_the_run_at_once(ray, cause, kind, message, hint):
+    tried = []
+
     def draw(actor, task, source):
-        raise RayTaskError(LN3DError("the render workers do not start"))
+        tried.append(task)
+        raise RayTaskError(cause)
 
     ray.draw = draw
-    with pytest.raises(LN3DError, match="drawing on host0 failed: the render workers do not start"):
+    with pytest.raises(LN3DError) as caught:
         outcomes(tasks())
+    assert type(caught.value) is kind and caught.value.message == message and caught.value.hint.startswith(hint)
+    assert len(tried) == 1 and ray.calls[-1] == "shutdown"
+
+
+@pytest.mark.parametrize("theirs", ["5.0.0", None])
+def test_what_the_renderer_draws_with_has_to_be_the_same_everywhere(ray, monkeypatch, theirs):
+    monkeypatch.setattr(cluster_seat, "check_renderer", lambda name: {"Blender": "5.0.1"})
+    order = replace(ORDER, renderer="blender")
+    message = rf"^host0 would draw other bytes: it has Blender {theirs or 'none'} \(here 5\.0\.1\)$"
+
+    def begin(actor):
+        found = drawing_versions(Needs("blender")) | {"Blender": theirs}
+        return here(actor, versions={name: number for name, number in found.items() if number})
+
+    ray.begin = begin
+    with RayPool(order, 2, "auto", Talk(0)) as pool:
+        with pytest.raises(LN3DError, match=message):
+            list(pool.run(tasks()))
+    pictures = tasks(load=("nerf", {}))
+    ray.begin = lambda actor: here(actor, versions=drawing_versions(Needs()))
+    with RayPool(order, 2, "auto", Talk(0)) as pool:
+        assert len(list(pool.run(pictures))) == len(pictures)
 
 
 def test_a_cluster_that_fails_or_is_not_there(ray):

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from ln3d.data.workers import GuardedPool
-from ln3d.errors import LN3DError
+from ln3d.errors import LN3DError, RecipeError
 
 OS = "__import__('os')"
 
@@ -34,6 +34,53 @@ def test_every_kind_of_failure_is_an_outcome_and_the_others_go_on():
     assert found["b'two'"].result == b"two"
     assert found["bytes(5_000_000)"].result == bytes(5_000_000)
     assert found["1 / 0"].result is None
+
+
+RAISE = "(_ for _ in ()).throw"
+FAULTS = {
+    f"{RAISE}(__import__('ln3d.errors').errors.RecipeError('no renderer', 'Install it.'))": (
+        RecipeError,
+        "no renderer",
+        "Install it.",
+    ),
+    f"{RAISE}(__import__('importlib').import_module('ln3d.data.backends.blender_process').BlenderNotStarted('no'))": (
+        RecipeError,
+        "Blender does not start: no",
+        "",
+    ),
+    "__import__('a_module_that_is_nowhere')": (
+        LN3DError,
+        "this Python cannot draw: ModuleNotFoundError: No module named 'a_module_that_is_nowhere'",
+        "install what is missing, then run the same command again",
+    ),
+    f"{RAISE}(OSError(28, 'No space left on device', '/tmp/x'))": (
+        LN3DError,
+        "drawing needs room on the disk: [Errno 28] No space left on device: '/tmp/x'",
+        "make room",
+    ),
+}
+
+
+@pytest.mark.parametrize("task", FAULTS)
+def test_what_is_wrong_with_the_machine_ends_the_run_and_is_no_outcome(task):
+    kind, message, hint = FAULTS[task]
+    found = []
+    with GuardedPool(eval, 1, 60.0, 2_000_000_000) as pool:
+        with pytest.raises(LN3DError) as caught:
+            for outcome in pool.run(["b'before'", task, "b'after'"]):
+                found.append(outcome)
+        assert type(caught.value) is kind and caught.value.message == message and hint in caught.value.hint
+        assert [(outcome.task, outcome.reason) for outcome in found] == [("b'before'", "")]
+        assert [outcome.result for outcome in pool.run(["b'again'"])] == [b"again"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    ["ImportError('libx.so: failed to map segment from shared object')", "OSError(12, 'Cannot allocate memory')"],
+)
+def test_what_cannot_be_loaded_for_lack_of_memory_is_the_fault_of_the_object(error):
+    task = f"{RAISE}({error})"
+    assert outcomes([task], workers=1)[task].reason == "needs more memory than dataset.limits.memory_bytes"
 
 
 def test_a_reason_is_one_line_that_can_be_printed():
@@ -149,7 +196,7 @@ class _Unloadable:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_a_process_that_gets_no_core_is_given_time(monkeypatch):
-    monkeypatch.setattr("ln3d.data.workers._processor", lambda worker: (0.0, True))
+    monkeypatch.setattr("ln3d.data.workers.processor_use", lambda process: (0.0, True))
     slow = "__import__('time').sleep(0.4) or b'done'"
     with GuardedPool(eval, 1, 0.1, 10**9) as pool:
         assert [outcome.result for outcome in pool.run([slow])] == [b"done"]

@@ -20,7 +20,7 @@ from ln3d.data.shards import ShardSet
 from ln3d.data.unfinished import WHOLE, Part
 from ln3d.data.workers import Outcome
 from ln3d.errors import ArtifactError, MeshError, RecipeError
-from ln3d.stages import render_dataset
+from ln3d.stages import render_dataset, shard_mark
 from ln3d.talk import Talk
 
 QUIET = Talk(0)
@@ -100,7 +100,7 @@ import sys
 from pathlib import Path
 from ln3d.artifacts.workspace import Workspace
 from ln3d.config.recipe import Recipe
-from ln3d.stages import render_dataset
+from ln3d.stages import render_dataset, shard_mark
 from ln3d.talk import Talk
 
 render_dataset.run(Recipe.model_validate_json(sys.argv[1]), Workspace(Path(sys.argv[2])), Talk(0), workers=1)
@@ -162,6 +162,33 @@ def test_parts_give_the_same_bytes_in_any_order(whole, tmp_path, order, inline):
         assert render_dataset.run(recipe(), workspace, QUIET, part=part) == result
 
 
+def test_the_renderer_is_tried_only_where_a_mesh_is_to_be_drawn(tmp_path, inline, monkeypatch):
+    tried, workspace = [], Workspace(tmp_path)
+    monkeypatch.setattr(render_dataset, "check_renderer", tried.append)
+    monkeypatch.setattr(render_dataset, "needs_renderer", lambda entry: entry.category == "plane")
+    for number, planes in enumerate([1, 0, 1], 1):  # shards of four objects, in which a plane comes every fifth time
+        for to_draw in (planes, 0):  # the second time all of it is drawn
+            tried.clear()
+            render_dataset.run(recipe(), workspace, QUIET, part=Part(number, 3))
+            assert tried == ["embree"] * to_draw
+    assert workspace.has("shards")
+
+
+def test_a_renderer_that_is_missing_is_said_and_spares_what_was_drawn(tmp_path, inline, monkeypatch):
+    workspace = Workspace(tmp_path)
+    render_dataset.run(recipe(), workspace, QUIET, part=Part(1, 3))
+    drawn = sorted((workspace.partial("shards") / "result").iterdir())
+
+    def check(name):
+        raise RecipeError(f"no {name}", "Install it.")
+
+    monkeypatch.setattr(render_dataset, "check_renderer", check)
+    with pytest.raises(RecipeError, match="no embree"):
+        render_dataset.run(recipe(), workspace, QUIET)
+    assert sorted((workspace.partial("shards") / "result").iterdir()) == drawn
+    assert not [*workspace.partial("shards").glob("rejected/*")]
+
+
 def test_what_parts_left_is_finished_by_the_whole_command(whole, tmp_path, inline):
     workspace = Workspace(tmp_path)
     render_dataset.run(recipe(), workspace, QUIET, workers=1, part=Part(2, 3))
@@ -207,7 +234,7 @@ def test_only_what_is_named_is_drawn(tmp_path):
 
 
 def test_keys_that_came_later_leave_the_fingerprint_of_older_shards_alone():
-    how = render_dataset._how(DatasetConfig())
+    how = shard_mark._how(DatasetConfig())
     assert how == {
         "cameras": {"layout": "sphere", "views": 24, "radius": 3.2, "field_of_view": 36.0, "elevation": 20.0},
         "resolution": 64,
@@ -223,7 +250,28 @@ def test_keys_that_came_later_leave_the_fingerprint_of_older_shards_alone():
         },
         "split": {"validation": 0.03, "test": 0.07},
     }
-    assert render_dataset._how(DatasetConfig(captions="described")) == {**how, "captions": "described"}
+    assert shard_mark._how(DatasetConfig(captions="described")) == {**how, "captions": "described"}
+
+
+def test_another_rule_of_captions_makes_other_shards(monkeypatch):
+    first = shard_mark.shards_mark(recipe(), [])
+    monkeypatch.setattr(shard_mark, "RULE", shard_mark._FIRST_RULE)
+    assert "caption_rule" not in shard_mark._how(recipe().dataset) and shard_mark.shards_mark(recipe(), []) == first
+    marks = set()
+    for rule in (1, 2, 3):
+        monkeypatch.setattr(shard_mark, "RULE", rule)
+        marks.add(shard_mark.shards_mark(recipe(), []))
+    assert len(marks) == 3
+
+
+def test_shards_of_an_older_rule_of_captions_are_not_up_to_date(whole, tmp_path, inline, monkeypatch):
+    begun = Workspace(tmp_path)
+    render_dataset.run(recipe(), begun, QUIET, part=Part(1, 3))
+    monkeypatch.setattr(shard_mark, "RULE", shard_mark.RULE + 1)
+    with pytest.raises(ArtifactError, match="made with another recipe or from other inputs"):
+        render_dataset.run(recipe(), whole[0], QUIET)
+    with pytest.raises(ArtifactError, match="unfinished shards of another recipe"):
+        render_dataset.run(recipe(), begun, QUIET)
 
 
 def test_described_captions_depend_on_the_seed_and_on_nothing_else(tmp_path, whole, inline):
@@ -271,6 +319,20 @@ def test_meshes_that_cannot_be_drawn_are_recorded_with_their_reason(meshes, tmp_
     (meshes / "ball/two.obj").write_bytes((meshes / "ball/two.obj").read_bytes().replace(b"0.85", b"0.86", 1))
     with pytest.raises(ArtifactError, match="another recipe or from other inputs"):
         render_dataset.run(recipe(), workspace, QUIET, meshes=meshes)
+
+
+def test_objects_are_held_out_of_a_folder_and_names_of_replaced_collections_are_left_alone(meshes, capsys, tmp_path):
+    def plan(*names):
+        split = SplitConfig(validation=0, test=0, held_out=names)
+        return render_dataset.run(recipe(split=split), Workspace(tmp_path), Talk(1), meshes=meshes, dry_run=True)
+
+    assert plan("folder/meshes/box/one.ply", "torcs/car1/x")["splits"] == {"train": 4, "test": 1}
+    assert "held_out: 1 of 2 names are of collections that --meshes replaces" in capsys.readouterr().err
+    assert plan("folder/meshes/ball/two.obj")["splits"] == {"train": 4, "test": 1}
+    assert "held_out" not in capsys.readouterr().err
+    with pytest.raises(RecipeError, match=r"no object is called folder/meshes/box/on\.ply \(1") as error:
+        plan("folder/meshes/box/on.ply", "torcs/car1/x")
+    assert error.value.hint == "did you mean folder/meshes/box/one.ply?"
 
 
 def test_nothing_to_show_is_an_error_that_tells_why(meshes, tmp_path):

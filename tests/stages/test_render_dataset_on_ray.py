@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,11 @@ from ln3d.artifacts.workspace import Workspace
 from ln3d.config.recipe import Recipe
 from ln3d.config.render import CameraConfig, CollectionConfig, DatasetConfig, SplitConfig
 from ln3d.data.cluster import RayPool
+from ln3d.data.collections.catalogue import list_objects
+from ln3d.data.drawing import DrawingOrder, ObjectTask
 from ln3d.data.unfinished import UnfinishedShards
+from ln3d.errors import RecipeError
+from ln3d.geometry.cameras import camera_set
 from ln3d.stages import render_dataset
 from ln3d.talk import Talk
 
@@ -158,3 +163,14 @@ def the_end_of_a_node(cluster: Any, workspace: Workspace, pools: list[RayPool], 
     drawn_on(cluster, workspace)
     drawn: Counter[str] = pools[-1].drawn
     assert sum(drawn.values()) == OBJECTS and drawn[second.node_id] <= 4 and not cluster.worker_nodes
+
+
+def test_what_is_wrong_with_a_node_ends_the_run_with_its_kind_and_remedy(cluster: Any) -> None:
+    config = RECIPE.dataset
+    order = DrawingOrder(*camera_set(config.cameras), config.resolution, 1, "rig", 1e-4, config.limits)
+    (mesh, *_) = list_objects(config)
+    task = ObjectTask("00000", replace(mesh, load=("no such kind", {})), "train")  # no mesh is at fault for that
+    with RayPool(order, 1, cluster.address, Talk(0)) as pool:
+        with pytest.raises(RecipeError, match=r"^drawing on \S+ failed: unknown collection kind 'no such") as caught:
+            list(pool.run([task]))
+    assert caught.value.hint.startswith("Known: parametric")

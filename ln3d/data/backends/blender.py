@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ln3d.data.backends.blender_process import BlenderEnded, BlenderProcess
+from ln3d.data.backends.blender_process import BlenderEnded, BlenderNotStarted, BlenderProcess
 from ln3d.data.readers.general import linear_to_srgb
 from ln3d.data.readers.scene import Part, Scene
 from ln3d.data.views import Views
 from ln3d.data.views import draw as cast
+from ln3d.geometry.srgb import linear_from_srgb
 from ln3d.raycast.lighting import LAMPS
 
 DEVICE = "LN3D_BLENDER_DEVICE"
@@ -34,10 +35,14 @@ _MOST_KILLS = 3
 _running: BlenderProcess | None = None
 
 
-def check() -> None:
-    """Raise RecipeError, with the remedy, where Blender is missing or does not start. It is started for that, once."""
-    _process()
+def check() -> str:
+    """Return the version of Blender, which is started for that, once.
+
+    Raises RecipeError, with the remedy, where it is missing or does not start.
+    """
+    version = _process().version
     stop()
+    return version
 
 
 def draw(
@@ -100,7 +105,8 @@ def _seen(job: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> NDArray[np.fl
             return _process().draw(job, arrays)
         except BaseException as error:
             stop()
-            if not (isinstance(error, BlenderEnded) and error.from_outside and kills < _MOST_KILLS):
+            killed = isinstance(error, (BlenderEnded, BlenderNotStarted)) and error.from_outside
+            if not killed or kills == _MOST_KILLS:
                 raise
     raise AssertionError("the last attempt returns or raises")
 
@@ -136,8 +142,7 @@ def _paint(part: Part, linear: bool) -> NDArray[np.float32]:
     own = np.ones((len(part.vertices), 4), np.float32) if part.colours is None else part.colours
     paint = np.array(own * part.base_colour, np.float32)
     if linear:
-        encoded = paint[:, :3]
-        paint[:, :3] = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+        paint[:, :3] = linear_from_srgb(paint[:, :3])
     return paint
 
 

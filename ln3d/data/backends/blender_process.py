@@ -6,12 +6,14 @@ Blender prints goes into a file there, whose last line explains a crash.
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +23,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from ln3d.data.reasons import AGAIN
 from ln3d.errors import MeshError, RecipeError
 
 EXECUTABLE = "LN3D_BLENDER"
@@ -40,6 +43,14 @@ class BlenderEnded(MeshError):
         self.from_outside = from_outside
 
 
+class BlenderNotStarted(RecipeError):
+    """The process did not come to a job; `from_outside` where someone ended it, and it may be begun again."""
+
+    def __init__(self, reason: str, from_outside: bool = False) -> None:
+        super().__init__(f"Blender does not start: {reason}", _remedy(reason, from_outside))
+        self.from_outside = from_outside
+
+
 def command() -> list[str]:
     """Return what starts the script, without its argument; RecipeError where there is nothing that could."""
     named = os.environ.get(EXECUTABLE)
@@ -56,7 +67,7 @@ def command() -> list[str]:
             f"{EXECUTABLE} names {named}, which is no program",
             "Name a Blender or a Python that has bpy, or unset it and: pip install 'ln3d[blender]'",
         )
-    if Path(executable).name.lower().startswith("blender"):
+    if _is_blender(executable):
         return [
             executable,
             "--background",
@@ -70,30 +81,59 @@ def command() -> list[str]:
     return [executable, str(SCRIPT)]
 
 
+def _is_blender(executable: str) -> bool:
+    """Return whether a program is a Blender and not a Python: by its name, as both take scripts, but not alike."""
+    return Path(executable).name.lower().startswith("blender")
+
+
+def _remedy(reason: str, from_outside: bool) -> str:
+    """Return what helps the program that was started: this Python, another one, a Blender, or what wraps one."""
+    named = os.environ.get(EXECUTABLE)
+    if from_outside:
+        return f"something ended it, as the system does when memory runs out; {AGAIN}"
+    if ".so" in reason:
+        return (
+            "Blender and bpy need libraries of a desktop: apt-get install libxrender1 libxkbcommon0 libsm6 libxi6 "
+            "libxxf86vm1 libxfixes3 libgl1"
+        )
+    if not named:
+        return f"see what this says: {sys.executable} -c 'import bpy'"
+    if _is_blender(named):
+        return f"see what this says: {named} --background --factory-startup --python-expr 'import bpy'"
+    return (
+        f"{EXECUTABLE} names {named}, which is run as a Python. If it is one, install bpy there; if it starts a "
+        "Blender, give it a name that begins with blender."
+    )
+
+
 class BlenderProcess:
-    """A process that draws; start it once and give it job after job."""
+    """A process that draws; start it once and give it job after job. `version` is Blender's own."""
 
     def __init__(self) -> None:
-        """Start and wait until it is ready; RecipeError where it does not come to that."""
+        """Start and wait until it is ready; BlenderNotStarted where it does not come to that."""
         start = command()
         self.folder, self._lock = _scratch()
         self._log = self.folder / "log.txt"
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*start, str(os.getpid())], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
-            )
+        try:
+            with self._log.open("ab") as log:
+                self._process = subprocess.Popen(
+                    [*start, str(os.getpid())], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
+                )
+        except OSError as error:
+            self._remove_folder()
+            raise BlenderNotStarted(f"{start[0]}: {error.strerror}") from error
+        began = time.monotonic()
         patience = threading.Timer(_START_S, self._process.kill)
         patience.start()
         ready = self._answer()
         patience.cancel()
         if ready is None:
-            reason = self._last_words()
+            said, late, code = self._last_words(), time.monotonic() - began >= _START_S, self._process.wait()
             self.close()
-            raise RecipeError(
-                f"Blender does not start: {reason}",
-                "bpy needs libraries of a desktop: apt-get install libxrender1 libxkbcommon0 libsm6 libxi6 libxxf86vm1 "
-                "libxfixes3 libgl1",
+            raise BlenderNotStarted(
+                f"{said} (after {_START_S:g} s)" if late else said, code in _FROM_OUTSIDE and not late
             )
+        self.version = str(ready["version"])
 
     def draw(self, job: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
         """Return what the script sees of a job and its arrays (both as `blender.py` makes them).
@@ -131,6 +171,9 @@ class BlenderProcess:
         for pipe in (self._process.stdin, self._process.stdout):
             with suppress(OSError):
                 pipe.close()  # type: ignore[union-attr]
+        self._remove_folder()
+
+    def _remove_folder(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
         Path(self._lock.lock_file).unlink(missing_ok=True)
         self._lock.release()
@@ -150,17 +193,26 @@ class BlenderProcess:
 
 
 def _scratch() -> tuple[Path, FileLock]:
-    """Return a new folder and the lock that is held while it is in use; remove those whose process was killed."""
+    """Return a new folder and the lock that is held while it is in use; remove those whose process was killed.
+
+    The lock is held before there is a folder, so a folder whose lock is free belongs to nobody any more.
+    """
     place = Path(tempfile.gettempdir())
-    for left in place.glob(f"{_PREFIX}*.lock"):
-        lock = FileLock(left, timeout=0)
-        with suppress(Timeout, OSError), lock:
-            shutil.rmtree(left.with_suffix(""), ignore_errors=True)
-            left.unlink(missing_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
+    for left in place.glob(f"{_PREFIX}*"):
+        if left.is_dir():
+            lock = _lock_of(left)
+            with suppress(Timeout, OSError), lock.acquire(timeout=0):
+                shutil.rmtree(left, ignore_errors=True)
+                Path(lock.lock_file).unlink(missing_ok=True)
+    folder = place / f"{_PREFIX}{secrets.token_hex(8)}"
+    lock = _lock_of(folder)
     lock.acquire()
+    folder.mkdir(mode=0o700)
     return folder, lock
+
+
+def _lock_of(folder: Path) -> FileLock:
+    return FileLock(folder.with_name(f"{folder.name}.lock"))
 
 
 def _allowance() -> dict[str, float | int | None]:

@@ -40,13 +40,17 @@ def painter(name: Renderer) -> Draw:
     return views.draw
 
 
-def check_renderer(name: Renderer) -> None:
-    """Raise RecipeError, with the remedy, where the renderer of this name cannot work on this machine."""
+def check_renderer(name: Renderer) -> dict[str, str]:
+    """Return the versions, by name, of what this renderer draws with besides the packages that ln3d always needs.
+
+    Raises RecipeError, with the remedy, where it cannot work on this machine.
+    """
     if name == "gl":
         from ln3d.data.backends import gl
 
-        gl.check()
-    elif name == "blender":
+        return {"moderngl": gl.check()}
+    if name == "blender":
         from ln3d.data.backends import blender
 
-        blender.check()
+        return {"Blender": blender.check()}
+    return {}

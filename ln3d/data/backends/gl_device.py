@@ -3,6 +3,7 @@
 import functools
 import os
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from ln3d.data.backends.gl_shaders import FRAGMENT, VERTEX
@@ -33,9 +34,13 @@ def device() -> Device:
     return _opened()
 
 
-def check() -> None:
-    """Open the device and close it again. Raises RecipeError where the extra, the library or the device is missing."""
+def check() -> str:
+    """Open the device and close it again; return the version of moderngl.
+
+    Raises RecipeError where the extra, the library or the device is missing.
+    """
     _opened().context.release()
+    return version("moderngl")
 
 
 def _opened() -> Device:

@@ -24,12 +24,12 @@ from ln3d.data.collections import (
 )
 from ln3d.data.collections.entries import UNREADABLE, Arguments, CatalogueEntry, tidied
 from ln3d.data.readers.scene import Scene
+from ln3d.data.reasons import one_line
 from ln3d.data.renders import eg3d, gobjaverse, nerf, srn
 from ln3d.data.renders.frames import Rendered
-from ln3d.data.workers import one_line
 from ln3d.errors import LN3DError, MeshError, RecipeError
 
-__all__ = ["CatalogueEntry", "is_rendered", "list_objects", "load_object", "load_views"]
+__all__ = ["CatalogueEntry", "is_rendered", "list_objects", "load_object", "load_views", "needs_renderer"]
 
 Lister = Callable[[CollectionConfig, Path], list[CatalogueEntry]]
 Loader = Callable[[Arguments, LimitsConfig], Scene]
@@ -104,6 +104,11 @@ def is_rendered(entry: CatalogueEntry) -> bool:
     return entry.load[0] in RENDERS
 
 
+def needs_renderer(entry: CatalogueEntry) -> bool:
+    """Return whether an object comes as a mesh, which a renderer has to draw."""
+    return entry.load[0] in COLLECTIONS
+
+
 def load_views(entry: CatalogueEntry, limits: LimitsConfig, views: int, resolution: int) -> Rendered:
     """Return `views` pictures of one line of the catalogue that comes as pictures, in our conventions.
 
@@ -122,16 +127,20 @@ def _listed(collection: CollectionConfig) -> list[CatalogueEntry]:
     if not found:
         raise RecipeError(f"{collection.path}: no objects of kind {collection.kind}", _LAYOUT)
     if collection.categories and collection.kind != "shapenet":  # which also knows them by synset and lemma
-        known = sorted({entry.category for entry in found})
-        for category in collection.categories:
-            if category not in known:
-                raise RecipeError(
-                    f"{collection.kind}: no category {category!r}", f"This collection has: {', '.join(known)}"
-                )
-        found = [entry for entry in found if entry.category in collection.categories]
+        found = _of_categories(found, collection)
     if collection.per_shape is not None:
         found = _few_of_each(found, collection.per_shape)
     return found[: collection.limit]
+
+
+def _of_categories(found: list[CatalogueEntry], collection: CollectionConfig) -> list[CatalogueEntry]:
+    """Return the objects of the collection's categories, and what cannot be read: it may be of any, and is reported."""
+    unread = {entry.source_id for entry in found if entry.load[0] == UNREADABLE}
+    known = sorted({entry.category for entry in found if entry.source_id not in unread})
+    unknown = [category for category in collection.categories if category not in known]
+    if unknown and not unread:
+        raise RecipeError(f"{collection.kind}: no category {unknown[0]!r}", f"This collection has: {', '.join(known)}")
+    return [entry for entry in found if entry.category in collection.categories or entry.source_id in unread]
 
 
 def _attempt(collection: CollectionConfig, path: Path) -> list[CatalogueEntry]:

@@ -17,6 +17,7 @@ from ln3d.data.readers.scene import WHITE, Part, Scene
 from ln3d.data.readers.sources import Source, folder_of, located
 from ln3d.data.readers.textures import FORMATS, IMAGE_SUFFIXES, check_image
 from ln3d.errors import LN3DError, MeshError
+from ln3d.geometry.srgb import srgb_from_linear
 
 logging.getLogger("trimesh").addHandler(logging.NullHandler())  # it has opinions; ours are MeshErrors
 logging.getLogger("trimesh").propagate = False
@@ -237,7 +238,5 @@ def _pixels(image: Image.Image, limits: LimitsConfig, label: str) -> np.ndarray:
 
 
 def linear_to_srgb(linear: np.ndarray) -> np.ndarray:
-    """Return sRGB values in [0, 1] for linear ones (IEC 61966-2-1)."""
-    linear = np.clip(linear, 0.0, 1.0)
-    curve = 1.055 * np.power(np.maximum(linear, 0.0031308), 1 / 2.4) - 0.055
-    return np.where(linear <= 0.0031308, 12.92 * linear, curve).astype(np.float32)
+    """Return sRGB values in [0, 1], float32, for linear ones, which may be out of range."""
+    return srgb_from_linear(np.clip(linear, 0.0, 1.0)).astype(np.float32)

@@ -34,10 +34,13 @@ from unittest.mock import MagicMock
 here = Path(__file__).parent
 print("Blender says hello", flush=True)
 if (here / "broken").exists():
-    raise ImportError("libXrender.so.1: cannot open shared object file")
+    raise ImportError((here / "broken").read_text())
+if (here / "stillborn").exists() and (left := int((here / "stillborn").read_text())):
+    (here / "stillborn").write_text(str(left - 1))
+    os.kill(os.getpid(), signal.SIGKILL)
 sys.modules["mathutils"] = MagicMock()
 app, ops, context, data = MagicMock(), MagicMock(), MagicMock(), MagicMock()
-app.version_string = "0"
+app.version_string = "5.0.1"
 
 def begin(**_):
     usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -217,13 +220,19 @@ def test_every_object_has_the_processor_time_that_its_worker_has_left(stand_in):
     assert second["soft"] - second["used"] == pytest.approx(5000, abs=60)
 
 
-def test_a_blender_that_is_missing_or_does_not_start_is_named(stand_in, tmp_path, monkeypatch):
-    blender.check()
+def test_a_process_that_is_killed_before_it_is_ready_is_begun_again(stand_in, tmp_path):
+    (stand_in / "stillborn").write_text("2")
+    assert (draw_two().colour == [128, 51, 0, 128]).all()
+    blender.stop()
+    (stand_in / "stillborn").write_text("9")
+    with pytest.raises(RecipeError, match="does not start: Blender says hello") as caught:
+        draw_two()
+    assert (stand_in / "stillborn").read_text() == "6" and "run the same command again" in caught.value.hint
     assert not folders(tmp_path)
-    (stand_in / "broken").write_text("")
-    with pytest.raises(RecipeError, match=r"does not start: ImportError: libXrender\.so\.1") as caught:
-        blender.check()
-    assert "libxrender1" in caught.value.hint
+
+
+def test_it_says_which_version_draws_or_that_there_is_none(stand_in, tmp_path, monkeypatch):
+    assert blender.check() == "5.0.1"
     assert not folders(tmp_path)
     monkeypatch.setenv(blender_process.EXECUTABLE, "/nowhere/blender")
     with pytest.raises(RecipeError, match="/nowhere/blender"):
@@ -235,13 +244,68 @@ def test_a_blender_that_is_missing_or_does_not_start_is_named(stand_in, tmp_path
     assert "pip install 'ln3d[blender]'" in caught.value.hint
 
 
+BLENDER = f'#!/bin/sh\nwhile [ "$1" != --python ]; do shift; done\nexec {sys.executable} "$2" "$3" "$4"\n'
+PYTHON = f'#!/bin/sh\nexec {sys.executable} "$@"\n'
+LIBRARY = "libXrender.so.1: cannot open shared object file"
+
+
+@LINUX
+@pytest.mark.parametrize(
+    ("name", "program", "problem", "reason", "remedy"),
+    [
+        (None, None, LIBRARY, f"ImportError: {LIBRARY}", "apt-get install libxrender1"),
+        (None, None, "no numpy", "ImportError: no numpy", f"see what this says: {sys.executable} -c 'import bpy'"),
+        ("blender-4.2", BLENDER, LIBRARY, f"ImportError: {LIBRARY}", "apt-get install libxrender1"),
+        ("blender-4.2", "#!/bin/sh\necho a fault >&2\n", None, "a fault", "see what this says: {} --background"),
+        ("python-of-mine", PYTHON, LIBRARY, f"ImportError: {LIBRARY}", "apt-get install libxrender1"),
+        ("python-of-mine", PYTHON, "no bpy", "ImportError: no bpy", "{}, which is run as a Python. If it is one, "),
+        ("wrapper", "#!/bin/sh\necho no display >&2\n", None, "no display", "give it a name that begins with blender"),
+        ("wrapper", "this is no program", None, ": Exec format error", "{}, which is run as a Python. If it is one, "),
+    ],
+)
+def test_the_remedy_is_for_the_program_that_was_started(
+    stand_in, tmp_path, monkeypatch, name, program, problem, reason, remedy
+):
+    if name is not None:
+        (tmp_path / name).write_text(program)
+        (tmp_path / name).chmod(0o755)
+        monkeypatch.setenv(blender_process.EXECUTABLE, str(tmp_path / name))
+    if problem is not None:
+        (stand_in / "broken").write_text(problem)
+    with pytest.raises(RecipeError) as caught:
+        blender.check()
+    assert caught.value.message.startswith("Blender does not start: ") and caught.value.message.endswith(reason)
+    assert remedy.format(tmp_path / str(name)) in caught.value.hint
+    assert not folders(tmp_path)
+
+
+@LINUX
+def test_no_other_process_removes_a_folder_that_is_just_begun(tmp_path, monkeypatch):
+    import fcntl
+
+    flock, others = fcntl.flock, []
+
+    def overtaken(handle, how):
+        if not others:
+            others.append(None)  # only the first lock; what the other takes for left over it removes
+            others.append(blender_process._scratch())
+        flock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", overtaken)
+    folder, lock = blender_process._scratch()
+    late, last = blender_process._scratch()
+    assert {*folders(tmp_path)} == {folder, others[1][0], late}
+    for held in (lock, others[1][1], last):
+        assert Path(held.lock_file).exists()
+        held.release()
+    swept, lock = blender_process._scratch()
+    assert folders(tmp_path) == [swept]
+    lock.release()
+
+
 def test_a_blender_of_ones_own_is_given_the_script(stand_in, tmp_path, monkeypatch):
     program = tmp_path / "blender-4.2"
-    program.write_text(
-        "#!/bin/sh\necho Blender 4.2\n"
-        'while [ "$1" != --python ]; do shift; done\n'
-        f'exec {sys.executable} "$2" "$3" "$4"\n'
-    )
+    program.write_text(BLENDER.replace("\n", "\necho Blender 4.2\n", 1))
     program.chmod(0o755)
     for executable in (str(program), sys.executable):
         monkeypatch.setenv(blender_process.EXECUTABLE, executable)

@@ -17,7 +17,7 @@ from ln3d.data.collections.catalogue import list_objects
 from ln3d.data.drawing import DrawingOrder, ObjectTask, draw_object, draw_on_white
 from ln3d.errors import RecipeError
 from ln3d.geometry.cameras import camera_set
-from ln3d.stages import real_pictures, render_dataset
+from ln3d.stages import real_pictures, render_dataset, shard_mark
 from ln3d.talk import Talk
 
 
@@ -38,7 +38,16 @@ def test_every_renderer_has_a_function_of_the_same_form(name):
 
 def test_the_ray_caster_is_the_default_and_always_there():
     assert painter(DatasetConfig().renderer) is views.draw
-    check_renderer("embree")
+    assert check_renderer("embree") == {}
+
+
+def test_a_renderer_says_which_version_of_what_draws(monkeypatch):
+    monkeypatch.setattr("ln3d.data.backends.blender.check", lambda: "5.0.1")
+    monkeypatch.setattr("ln3d.data.backends.gl.check", lambda: "5.12.0")
+    assert {name: check_renderer(name) for name in ("blender", "gl")} == {
+        "blender": {"Blender": "5.0.1"},
+        "gl": {"moderngl": "5.12.0"},
+    }
 
 
 @pytest.mark.parametrize("make", [draw_object, draw_on_white])
@@ -89,9 +98,9 @@ def test_the_plan_says_which_and_needs_none(monkeypatch, tmp_path):
 
 
 def test_shards_and_pictures_from_before_the_choice_are_still_those_of_the_recipe():
-    marks = {name: render_dataset._mark(recipe(name), []) for name in get_args(Renderer)}
+    marks = {name: shard_mark.shards_mark(recipe(name), []) for name in get_args(Renderer)}
     assert len(set(marks.values())) == 3
-    assert "renderer" not in render_dataset._how(DatasetConfig())
+    assert "renderer" not in shard_mark._how(DatasetConfig())
     cameras = [order("embree").camera_to_world.tolist(), order("embree").intrinsics.tolist(), 8]
     assert real_pictures.drawing_key(order("embree"), "x") == fingerprint("drawn", "x", cameras, 1, "rig")
     assert len({real_pictures.drawing_key(order(name), "x") for name in get_args(Renderer)}) == 3
@@ -112,6 +121,7 @@ def test_pictures_from_elsewhere_need_no_renderer(monkeypatch, tmp_path):
 
     monkeypatch.setitem(sys.modules, "moderngl", None)
     monkeypatch.setattr(render_dataset, "is_rendered", lambda entry: True)
+    monkeypatch.setattr(render_dataset, "needs_renderer", lambda entry: False)
     monkeypatch.setattr(render_dataset, "places_of", lambda cameras: camera_set(cameras))
     monkeypatch.setattr(render_dataset, "UnfinishedShards", begun)
     with pytest.raises(KeyError, match="begun"):

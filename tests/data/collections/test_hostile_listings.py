@@ -123,6 +123,10 @@ def test_an_archive_of_furniture_that_cannot_be_listed_is_one_rejection(tmp_path
     assert (bad.source_id, good.source_id) == ("sweethome3d/Bad", "sweethome3d/Good/001")
     refused(reason, load_object, bad, LIMITS, error=MeshError)
     assert load_object(good, LIMITS).face_count == 1
+    assert listed("sweethome3d", root, categories=("chair",)) == [bad, good]  # nobody knows what is in it: it is said
+    assert listed("sweethome3d", root, categories=("boat",)) == [bad]
+    (root / "Bad.sh3f").unlink()
+    refused("sweethome3d: no category 'boat'", listed, "sweethome3d", root, categories=("boat",))
 
 
 @pytest.mark.parametrize(

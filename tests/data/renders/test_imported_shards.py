@@ -68,6 +68,16 @@ def test_members_are_those_of_our_own_renders(imported, truth):
     assert shards.objects[0].colours and shards.objects[1].colours == shards.objects[0].colours
 
 
+def test_ids_of_pictures_are_refused_before_anything_is_drawn(truth, tiny_recipe, tmp_path):
+    write_nerf(truth, tmp_path / "nerf/toy")
+    collections = CollectionConfig(kind="parametric", limit=1), CollectionConfig(kind="nerf", path=f"{tmp_path}/nerf")
+    recipe = tiny_recipe(f"dataset.cameras.views={VIEWS}")
+    with pytest.raises(RecipeError, match="dataset.ids: nerf/toy comes as pictures") as error:
+        run(recipe, tmp_path / "run", *collections, ids=True)
+    assert "dataset.ids: false" in error.value.hint and not (tmp_path / "run").exists()
+    assert run(recipe, tmp_path / "run", collections[0], ids=True)[2]["objects"] == 1
+
+
 def test_asking_for_what_is_missing_names_the_object(imported):
     shards = ShardSet(imported[1].open("shards"))
     for look in (shards.depth, shards.normal):
