@@ -73,7 +73,7 @@ def open_clip_embedding(model: str, file: Path | None, device: str) -> TextEmbed
 
     if model not in open_clip.list_models():
         raise RecipeError(f"open_clip has no model {model!r}", "its names look like ViT-B-32 or ViT-L-14-quickgelu")
-    path, digest = _found(file, f"clip-{model}", f"clip:{model}")
+    path, digest = clip_file(model, file)
     try:
         network = open_clip.create_model(model, pretrained=str(path), device=device).eval()
     except (RuntimeError, ValueError, OSError) as problem:
@@ -109,7 +109,7 @@ def dinov2_embedding(model: str, file: Path | None, device: str) -> Embedding:
 
     if "dinov2" not in model or not timm.is_model(model):
         raise RecipeError(f"timm has no DINOv2 {model!r}", "its names look like vit_small_patch14_dinov2")
-    path, digest = _found(file, f"dinov2-{model}", "dinov2" if model == DINOV2 else f"dinov2:{model}")
+    path, digest = dinov2_file(model, file)
     try:
         network: Any = timm.create_model(
             model, pretrained=True, pretrained_cfg_overlay={"file": str(path)}, img_size=224, num_classes=0
@@ -123,6 +123,16 @@ def dinov2_embedding(model: str, file: Path | None, device: str) -> Embedding:
 
 
 DINOV2 = "vit_small_patch14_dinov2"
+
+
+def clip_file(model: str, file: Path | None) -> tuple[Path, str]:
+    """Return where the weights of a CLIP are, see `open_clip_embedding`, and their hash; WeightsError for none."""
+    return _found(file, f"clip-{model}", f"clip:{model}")
+
+
+def dinov2_file(model: str, file: Path | None) -> tuple[Path, str]:
+    """Return where the weights of a DINOv2 are, see `dinov2_embedding`, and their hash; WeightsError for none."""
+    return _found(file, f"dinov2-{model}", "dinov2" if model == DINOV2 else f"dinov2:{model}")
 
 
 def _found(file: Path | None, name: str, backbone: str) -> tuple[Path, str]:

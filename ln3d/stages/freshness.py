@@ -9,7 +9,9 @@ from ln3d.config.load import recipe_from_dict
 from ln3d.config.recipe import Recipe
 from ln3d.config.training import INDIFFERENT
 from ln3d.errors import ArtifactError, RecipeError
+from ln3d.stages.local_weights import Hashes, stated_weights
 
+NONE_LOCAL: Hashes = {}
 _SECTIONS = {"vae": "vae", "denoiser": "diffusion"}
 
 
@@ -38,17 +40,25 @@ def up_to_date(
     )
 
 
-def training_mark(kind: str, recipe: Recipe, inputs: Mapping[str, str]) -> str:
-    """Return the fingerprint of a trained `kind`: what decides its weights, and the ids of its inputs by role."""
+def training_mark(kind: str, recipe: Recipe, inputs: Mapping[str, str], local: Hashes = NONE_LOCAL) -> str:
+    """Return the fingerprint of a trained `kind`: what decides its weights, and the ids of its inputs by role.
+
+    `local` are the hashes of the files that the recipe names without saying what is in them, see `local_weights`.
+    """
     left_out = {"training": set(INDIFFERENT), "sampler": True}  # the sampler may be chosen afterwards
     section = getattr(recipe, _SECTIONS[kind]).model_dump(mode="json", exclude=left_out)
-    return fingerprint(kind, section, recipe.seed, dict(inputs))
+    return fingerprint(kind, section, recipe.seed, dict(inputs), *([dict(local)] if local else []))
 
 
-def mark_of_trained(manifest: Manifest) -> str:
-    """Return what `training_mark` says of a published artifact; an empty text where its recipe is not understood."""
+def mark_of_trained(manifest: Manifest, unstated: Hashes = NONE_LOCAL) -> str:
+    """Return what `training_mark` says of a published artifact; an empty text where its recipe is not understood.
+
+    `unstated` are the hashes of local files as they are now, for an artifact of an older version that does not say
+    which it was made with.
+    """
     try:
         recipe = recipe_from_dict(manifest.recipe)
     except RecipeError:
         return ""
-    return training_mark(manifest.kind, recipe, {role: entry.id for role, entry in manifest.inputs.items()})
+    inputs, local = {role: entry.id for role, entry in manifest.inputs.items()}, stated_weights(manifest.details)
+    return training_mark(manifest.kind, recipe, inputs, {**unstated, **local})

@@ -26,6 +26,7 @@ from ln3d.report.sheets import contact_sheet
 from ln3d.runtime import tune_allocator
 from ln3d.stages.estimate import discriminator_weights, estimate, vae_state_bytes
 from ln3d.stages.freshness import mark_of_trained, training_mark, up_to_date
+from ln3d.stages.local_weights import Hashes, local_weights, stated_weights
 from ln3d.stages.starting_weights import open_start, start_from
 from ln3d.stages.teaching import open_latents, taught
 from ln3d.talk import Talk
@@ -56,7 +57,7 @@ def run(
     `init_from` is the artifact (or a workspace or pack that holds it) whose weights are the start, or whose latents the
     encoder alone learns where the recipe says so. Under torchrun all processes train and the first one publishes. With
     `dry_run` nothing is written and the plan is returned: parameters, steps, what would be made. Raises RecipeError,
-    ArtifactError, DivergedError.
+    ArtifactError, DivergedError, and WeightsError where a file of pretrained weights is missing.
     """
     check_networks(recipe.vae)
     if dry_run:
@@ -70,8 +71,9 @@ def run(
             latents = open_latents(recipe.vae, start, shards.id)
             roles: dict[str, Sealed | None] = {"shards": shards, "start": start, "latents": latents}
             inputs = {role: artifact for role, artifact in roles.items() if artifact is not None}
-            mark = training_mark("vae", recipe, {role: artifact.id for role, artifact in inputs.items()})
-            done = up_to_date(workspace, "vae", mark, mark_of_trained)
+            local = local_weights(recipe.vae, start is not None, _stated(workspace))
+            mark = training_mark("vae", recipe, {role: artifact.id for role, artifact in inputs.items()}, local)
+            done = up_to_date(workspace, "vae", mark, lambda manifest: mark_of_trained(manifest, local))
         partial = workspace.partial("vae")
         if done is not None:
             if ranks.first:
@@ -98,7 +100,7 @@ def run(
         )
         with ranks.together():
             if ranks.first:
-                _publish(recipe, workspace, inputs, task, trained, mark)
+                _publish(recipe, workspace, inputs, task, trained, mark, local)
                 shutil.rmtree(partial)
         artifact = workspace.open("vae")
     talk.say(f"published {artifact.path}")
@@ -110,6 +112,11 @@ def _task(recipe: Recipe, shards: ShardSet, start: Artifact | None) -> VaeTask:
     if start is not None:  # its decoder is taken, which may have begun with pretrained blocks itself
         config = config.model_copy(update={"decoder": config.decoder.model_copy(update={"initial": None})})
     return VaeTask(shards, _split(shards, "train"), _split(shards, "validation"), config, recipe.seed)
+
+
+def _stated(workspace: Workspace) -> dict[str, str]:
+    """Return the hashes of local files that the workspace's VAE, if any, says it was made with."""
+    return stated_weights(workspace.open("vae").manifest.details) if workspace.has("vae") else {}
 
 
 def _spread(objects: Sequence[int], count: int) -> Sequence[int]:
@@ -149,7 +156,13 @@ def _plan(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
 
 
 def _publish(
-    recipe: Recipe, workspace: Workspace, inputs: dict[str, Sealed], task: VaeTask, trained: Trained, mark: str
+    recipe: Recipe,
+    workspace: Workspace,
+    inputs: dict[str, Sealed],
+    task: VaeTask,
+    trained: Trained,
+    mark: str,
+    local: Hashes,
 ) -> None:
     networks = task.networks
     networks.load_state_dict(trained.weights)
@@ -162,6 +175,9 @@ def _publish(
     }
     if task.decoder_start is not None:
         details["decoder_start"] = {"name": recipe.vae.decoder.initial, "sha256": task.decoder_start}
+    if "discriminators" in local:
+        own = recipe.vae.discriminators.backbone
+        details["discriminators"] = {"name": own, "sha256": local["discriminators"]}
     path = workspace.path("vae")
     with publish(path, "vae", recipe=recipe, inputs=inputs, details=details, fingerprint=mark) as scratch:
         save_tensors(scratch / "weights.safetensors", {name: networks.state_dict()[name] for name in trained.weights})

@@ -48,13 +48,35 @@ def test_how_it_is_sampled_is_not_in_the_mark_of_a_denoiser(tiny_recipe: RecipeO
     assert marks[0] != training_mark("vae", tiny_recipe(), INPUTS)
 
 
+def test_local_files_of_weights_are_in_the_mark_by_their_content(tiny_recipe: RecipeOf) -> None:
+    marks = [training_mark("vae", tiny_recipe(), INPUTS, local) for local in ({}, {"discriminators": "a"})]
+    marks.append(training_mark("vae", tiny_recipe(), INPUTS, {"discriminators": "b"}))
+    assert len(set(marks)) == 3 and marks[0] == training_mark("vae", tiny_recipe(), INPUTS)
+
+
+def test_an_artifact_that_does_not_say_its_local_files_is_taken_to_have_todays(
+    tiny_recipe: RecipeOf, tmp_path: Path
+) -> None:
+    workspace, local = Workspace(tmp_path), {"discriminators": "a"}
+    stored = tiny_recipe().model_dump(mode="json")
+    manifest = _manifest(stored, workspace, "of another time")
+    assert mark_of_trained(manifest, local) == training_mark("vae", tiny_recipe(), INPUTS, local)
+    manifest = _manifest(stored, workspace, "", {"discriminators": {"name": "dinov2", "sha256": "b"}})
+    for asked in ({}, local):
+        stated = training_mark("vae", tiny_recipe(), INPUTS, {"discriminators": "b"})
+        assert mark_of_trained(manifest, asked) == stated
+
+
 def test_indifferent_values_exist() -> None:
     assert TrainingConfig.model_fields.keys() >= INDIFFERENT
 
 
-def _manifest(recipe: dict[str, Any], workspace: Workspace, mark: str) -> Manifest:
-    inputs = {"shards": InputRef(kind="shards", id="an id", name="tiny")}
-    with publish(workspace.path("vae"), "vae", recipe=recipe, inputs=inputs, fingerprint=mark, replace=True):
+def _manifest(
+    recipe: dict[str, Any], workspace: Workspace, mark: str, details: dict[str, Any] | None = None
+) -> Manifest:
+    inputs, said = {"shards": InputRef(kind="shards", id="an id", name="tiny")}, details or {}
+    place = workspace.path("vae")
+    with publish(place, "vae", recipe=recipe, inputs=inputs, details=said, fingerprint=mark, replace=True):
         pass
     return workspace.open("vae").manifest
 

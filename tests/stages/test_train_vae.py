@@ -1,5 +1,6 @@
 """`train-vae`: from shards to a VAE, once."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -12,9 +13,10 @@ from PIL import Image
 
 from ln3d.artifacts.tensors import load_tensors
 from ln3d.artifacts.workspace import Workspace
+from ln3d.backbones.frozen_maps import FrozenFilters
 from ln3d.config.load import recipe_from_dict
 from ln3d.config.recipe import Recipe
-from ln3d.errors import ArtifactError, RecipeError
+from ln3d.errors import ArtifactError, RecipeError, WeightsError
 from ln3d.models.autoencoder import Autoencoder
 from ln3d.models.decoder import count_parameters
 from ln3d.report.curves import read_series
@@ -109,14 +111,17 @@ def test_pretrained_blocks_are_named_in_the_manifest_and_not_asked_for_where_all
     started: list[str] = []
     monkeypatch.setattr(vae_step, "check_start", lambda config, name: None)
     monkeypatch.setattr(vae_step, "start_from_blocks", lambda decoder, name: started.append(name) or "hash")
-    recipe = tiny_recipe(*SHORT, "vae.decoder.initial=dinov2=FILE")
+    file = own_run.root.with_name("dino.safetensors")
+    file.write_bytes(b"weights")
+    recipe = tiny_recipe(*SHORT, f"vae.decoder.initial=dinov2={file}")
     train_vae.run(recipe, own_run, QUIET)
     details = own_run.open("vae").manifest.details
-    assert details["decoder_start"] == {"name": "dinov2=FILE", "sha256": "hash"}
+    assert details["decoder_start"] == {"name": f"dinov2={file}", "sha256": "hash"}
+    file.unlink()
     other = Workspace(own_run.root.with_name("other"))
     shutil.copytree(own_run.path("shards"), other.path("shards"))
     train_vae.run(recipe, other, QUIET, init_from=own_run.root)
-    assert started == ["dinov2=FILE"]
+    assert started == [f"dinov2={file}"]
     assert "decoder_start" not in other.open("vae").manifest.details
 
 
@@ -179,6 +184,32 @@ def test_a_vae_trained_with_discriminators_is_published_without_them(own_run: Wo
     Autoencoder(recipe.vae).load_state_dict(load_tensors(artifact.file("weights.safetensors")), strict=True)
     drawn = {series.name for series in read_series(artifact.file("metrics.jsonl"))}
     assert drawn >= {"adversarial", "adversarial_novel", "discriminator", "discriminator_novel"}
+
+
+def test_a_training_is_another_where_a_local_file_of_weights_is(
+    own_run: Workspace, tiny_recipe: RecipeOf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Discriminators that look through other weights teach others: neither goes on, nor is it up to date."""
+    file = tmp_path / "dino.safetensors"
+    recipe = tiny_recipe(*SHORT, *GAN, f"vae.discriminators.backbone=dinov2={file}")
+    monkeypatch.setattr(vae_step, "load_frozen_maps", lambda name, levels: FrozenFilters(levels))
+    with pytest.raises(WeightsError, match=r"dino\.safetensors are not here"):
+        train_vae.run(recipe, own_run, QUIET)
+    file.write_bytes(b"some weights")
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(train_vae, "_publish", lambda *_: 1 / 0)
+        train_vae.run(recipe, own_run, QUIET)
+    file.write_bytes(b"other weights")
+    with pytest.raises(ArtifactError, match="a training begun with another recipe or other inputs"):
+        train_vae.run(recipe, own_run, QUIET)
+    file.write_bytes(b"some weights")
+    report = train_vae.run(recipe, own_run, QUIET)
+    assert report["discriminators"] == {"name": f"dinov2={file}", "sha256": hashlib.sha256(b"some weights").hexdigest()}
+    file.write_bytes(b"other weights")
+    with pytest.raises(ArtifactError, match="was made with another recipe or from other inputs"):
+        train_vae.run(recipe, own_run, QUIET)
+    file.unlink()  # what is gone has not become another
+    assert train_vae.run(recipe, own_run, QUIET) == report
 
 
 def test_what_is_missing_is_said_before_anything_is_done(tmp_path: Path, tiny_recipe: RecipeOf) -> None:
