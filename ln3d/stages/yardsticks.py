@@ -30,17 +30,11 @@ def training_shapes(reference: Reference, category: str | None, count: int) -> l
     return shapes
 
 
-class Reconstructions(Decoded):
-    """Training objects as the VAE gives them back: what the samples of its latents can reach at best."""
+class _Recorded:
+    """Real objects that something is made of, and no words."""
 
     follows_reference = False
-
-    def __init__(self, name: str, generator: Generator, reference: Reference, records: list[ObjectRecord]) -> None:
-        """Prepare; nothing is encoded yet."""
-        super().__init__(name, generator, reference.store)
-        self.records = records
-        self._pictures = ShardPictures(reference.shards)
-        self._inputs, _ = evaluation_views(generator.autoencoder.config, reference.shards.views)
+    records: list[ObjectRecord]
 
     @property
     def labels(self) -> list[str]:
@@ -49,8 +43,19 @@ class Reconstructions(Decoded):
 
     @property
     def prompts(self) -> list[str]:
-        """None: they were made from pictures."""
+        """None: no object was made from words."""
         return [""] * len(self.records)
+
+
+class Reconstructions(_Recorded, Decoded):
+    """Training objects as the VAE gives them back: what the samples of its latents can reach at best."""
+
+    def __init__(self, name: str, generator: Generator, reference: Reference, records: list[ObjectRecord]) -> None:
+        """Prepare; nothing is encoded yet."""
+        super().__init__(name, generator, reference.store)
+        self.records = records
+        self._pictures = ShardPictures(reference.shards)
+        self._inputs, _ = evaluation_views(generator.autoencoder.config, reference.shards.views)
 
     def facts(self) -> dict[str, Any]:
         """Return how the objects were encoded and looked at."""
@@ -79,25 +84,14 @@ class Reconstructions(Decoded):
         return fingerprint(self.generator.artifacts["vae"].id, shards, self.records[number].key, self._inputs)
 
 
-class TrainingObjects:
+class TrainingObjects(_Recorded):
     """Real training objects as they are: a sanity row, since what was trained on must score best."""
 
-    follows_reference = False
     batch = 1
 
     def __init__(self, reference: Reference, records: list[ObjectRecord]) -> None:
         """Prepare; nothing is drawn yet."""
         self.name, self.reference, self.records = "training objects", reference, records
-
-    @property
-    def labels(self) -> list[str]:
-        """The name of every object."""
-        return [record.name for record in self.records]
-
-    @property
-    def prompts(self) -> list[str]:
-        """None: they were made from nothing."""
-        return [""] * len(self.records)
 
     def identity(self) -> object:
         """Return which objects they are."""
