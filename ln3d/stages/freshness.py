@@ -1,6 +1,7 @@
 """Whether a stage still has to run."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from ln3d.artifacts.manifest import Manifest, fingerprint
 from ln3d.artifacts.opening import Artifact
@@ -9,9 +10,11 @@ from ln3d.config.load import recipe_from_dict
 from ln3d.config.recipe import Recipe
 from ln3d.config.training import INDIFFERENT
 from ln3d.errors import ArtifactError, RecipeError
-from ln3d.stages.local_weights import Hashes, stated_weights
 
+Hashes = Mapping[str, str]
+"""Of local files of weights, by what they are for: `decoder_start`, `discriminators`."""
 NONE_LOCAL: Hashes = {}
+_LOCAL = ("decoder_start", "discriminators")
 _SECTIONS = {"vae": "vae", "denoiser": "diffusion"}
 
 
@@ -62,3 +65,8 @@ def mark_of_trained(manifest: Manifest, unstated: Hashes = NONE_LOCAL) -> str:
         return ""
     inputs, local = {role: entry.id for role, entry in manifest.inputs.items()}, stated_weights(manifest.details)
     return training_mark(manifest.kind, recipe, inputs, {**unstated, **local})
+
+
+def stated_weights(details: Mapping[str, Any]) -> dict[str, str]:
+    """Return the hashes of local files that the details of a manifest state."""
+    return {role: details[role]["sha256"] for role in _LOCAL if role in details}

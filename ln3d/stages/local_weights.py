@@ -1,17 +1,10 @@
 """Files of pretrained weights that decide what a training learns, and that a recipe names without their content."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from ln3d.backbones.images import local_sha256
 from ln3d.config.vae import VaeConfig
 from ln3d.errors import WeightsError
+from ln3d.stages.freshness import Hashes
 from ln3d.training.adversarial_step import view_kinds
-
-_ROLES = ("decoder_start", "discriminators")
-
-Hashes = Mapping[str, str]
-"""By what the file is for: one of `decoder_start` and `discriminators`."""
 
 
 def local_weights(config: VaeConfig, started: bool, stated: Hashes) -> dict[str, str]:
@@ -27,11 +20,6 @@ def local_weights(config: VaeConfig, started: bool, stated: Hashes) -> dict[str,
         names["discriminators"] = config.discriminators.backbone
     found = {role: _hash(name, stated.get(role)) for role, name in names.items()}
     return {role: sha256 for role, sha256 in found.items() if sha256 is not None}
-
-
-def stated_weights(details: Mapping[str, Any]) -> dict[str, str]:
-    """Return the hashes that the details of a manifest state."""
-    return {role: details[role]["sha256"] for role in _ROLES if role in details}
 
 
 def _hash(name: str, stated: str | None) -> str | None:

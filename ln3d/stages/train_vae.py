@@ -25,8 +25,8 @@ from ln3d.report.curves import loss_curve
 from ln3d.report.sheets import contact_sheet
 from ln3d.runtime import tune_allocator
 from ln3d.stages.estimate import discriminator_weights, estimate, vae_state_bytes
-from ln3d.stages.freshness import mark_of_trained, training_mark, up_to_date
-from ln3d.stages.local_weights import Hashes, local_weights, stated_weights
+from ln3d.stages.freshness import Hashes, mark_of_trained, stated_weights, training_mark, up_to_date
+from ln3d.stages.local_weights import local_weights
 from ln3d.stages.starting_weights import open_start, start_from
 from ln3d.stages.teaching import open_latents, taught
 from ln3d.talk import Talk

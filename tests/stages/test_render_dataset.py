@@ -364,3 +364,9 @@ def test_estimated_bytes_are_about_right(whole):
     plan = render_dataset.run(recipe(), whole[0], QUIET, dry_run=True)
     written = sum(path.stat().st_size for path in whole[0].path("shards").glob("*.tar"))
     assert 0.4 < plan["estimated_bytes"] / written < 2.5
+
+
+def test_torch_is_not_imported_to_draw_meshes():
+    """It takes seconds and memory of every process, and its build for CUDA starts programs as it is imported."""
+    code = "import sys, ln3d.stages.render_dataset, ln3d.data.worker_process; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

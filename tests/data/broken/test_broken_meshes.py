@@ -45,8 +45,6 @@ def watch(event, arguments):
             os.write(log, f"{os.getpid()} {path}\\n".encode(errors="replace"))
         if path.startswith(meshes):
             os.write(clock, f"{os.getpid()} {time.process_time()} {path}\\n".encode(errors="replace"))
-    elif event == "subprocess.Popen" and list(arguments[1]) == ["/sbin/ldconfig", "-p"]:
-        pass  # ctypes.util.find_library of a package that is imported asks where libraries lie; no file decides that
     elif event in (*refused, "subprocess.Popen"):
         os.write(log, f"{os.getpid()} {event} {arguments}\\n".encode(errors="replace"))
 
