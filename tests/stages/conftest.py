@@ -1,4 +1,4 @@
-"""What tests of evaluations share: a small untrained model, and drawing without other processes."""
+"""What tests of evaluations share: small untrained models, packed ones, and drawing without other processes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from packed_sets import PART, QUIET, WHOLE, packed
 
 from ln3d.artifacts.publish import publish
 from ln3d.artifacts.tensors import save_tensors
@@ -16,7 +17,7 @@ from ln3d.data.workers import Outcome
 from ln3d.errors import MeshError
 from ln3d.models.autoencoder import Autoencoder
 from ln3d.models.dit import build_denoiser
-from ln3d.stages import real_pictures
+from ln3d.stages import real_pictures, render_dataset
 
 
 class Here:
@@ -78,3 +79,43 @@ def root(
     workspace.path("shards").symlink_to(tiny_run.path("shards"))
     publish_untrained(workspace)
     return workspace.root
+
+
+@pytest.fixture(scope="module")
+def data(in_this_process: None, tiny_recipe: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a workspace with shards alone: three cars in two colours, the vans held out, and one chair in two."""
+    recipe = tiny_recipe("dataset.collections=[{kind: parametric}]", "dataset.split={validation: 0, test: 0}")
+    held_out = {"held_out": ("parametric/car/van/red",)}
+    dataset = recipe.dataset.model_copy(update={"split": recipe.dataset.split.model_copy(update=held_out)})
+    workspace = Workspace(tmp_path_factory.mktemp("data"))
+    only = [f"parametric/{what}/{paint}" for what in ("car/*", "chair/plain") for paint in ("red", "blue")]
+    render_dataset.run(recipe.model_copy(update={"dataset": dataset}), workspace, QUIET, only=only)
+    return workspace.root
+
+
+@pytest.fixture(scope="module")
+def own(data: Path, publish_untrained: Callable[[Workspace], None], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a workspace with these shards and an untrained model."""
+    workspace = Workspace(tmp_path_factory.mktemp("own"))
+    workspace.path("shards").symlink_to(data / "shards")
+    publish_untrained(workspace)
+    return workspace.root
+
+
+@pytest.fixture(scope="module")
+def sets(own: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with two packed models: `whole` has all cars, `part` a part of them."""
+    folder = tmp_path_factory.mktemp("sets")
+    for name, share in {"whole": WHOLE, "part": PART}.items():
+        packed(own, folder / name, share)
+    return folder
+
+
+@pytest.fixture
+def whole(sets: Path) -> Path:
+    return sets / "whole"
+
+
+@pytest.fixture
+def part(sets: Path) -> Path:
+    return sets / "part"

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,95 +9,26 @@ from typing import Any
 import numpy as np
 import pytest
 import trimesh
+from corner_network import Corners
 from hypothesis import given
 from hypothesis import strategies as st
+from packed_sets import QUIET, SMALL
 
 from ln3d.artifacts.opening import open_artifact
 from ln3d.artifacts.workspace import Workspace
 from ln3d.errors import ArtifactError, LN3DError, RecipeError, WeightsError
 from ln3d.export.mesh import Mesh
 from ln3d.generation import model as shipped
-from ln3d.stages import contestants, evaluate, evaluation_request, inspect, pack, pack_reference, render_dataset
+from ln3d.stages import contestants, evaluate, evaluation_request, inspect, pack
 from ln3d.stages.evaluation_request import Networks
 from ln3d.stages.evaluation_store import Store
 from ln3d.stages.looks import Looks
-from ln3d.stages.pack_reference import views_in_turn
 from ln3d.stages.picture_distances import distances
 from ln3d.stages.real_objects import open_real_objects, pictures_of
 from ln3d.stages.reference_set import miniature, miniatures, quantised, unquantised
-from ln3d.stages.reference_share import Share
 from ln3d.talk import Talk
 
 pytestmark = pytest.mark.usefixtures("in_this_process")
-QUIET = Talk(0)
-SMALL = ("evaluation.views=3", "evaluation.image_resolution=16", "evaluation.samples=3", "evaluation.points=256")
-WHOLE, PART = Share(("car",), pictures=99, shapes=9), Share(("car",), pictures=4, shapes=2)
-
-
-@dataclass
-class Corners:
-    """A stand-in for a frozen network: the means of a picture's four corners."""
-
-    name: str = "inception"
-    sha256: str = "f" * 64
-    width: int = 4
-    resolution: int = 2
-
-    def features(self, images: np.ndarray) -> np.ndarray:
-        n, half = len(images), images.shape[1] // 2
-        return (images.reshape(n, 2, half, 2, half, 3).mean(axis=(2, 4, 5)).reshape(n, 4) / 64).astype(np.float32)
-
-    def networks(self) -> Networks:
-        return Networks(image=lambda name, device: self)
-
-
-def packed(root: Path, folder: Path, share: Share, overrides: Any = SMALL) -> Path:
-    def load(name: str, device: str) -> Corners:
-        return Corners(name)
-
-    given = {"categories": share.categories, "pictures": share.pictures, "shapes": share.shapes}
-    pack.run(root, QUIET, output=folder, reference=True, overrides=overrides, load=load, **given)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def data(in_this_process: None, tiny_recipe: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a workspace with shards alone: three cars in two colours, the vans held out, and one chair in two."""
-    recipe = tiny_recipe("dataset.collections=[{kind: parametric}]", "dataset.split={validation: 0, test: 0}")
-    held_out = {"held_out": ("parametric/car/van/red",)}
-    dataset = recipe.dataset.model_copy(update={"split": recipe.dataset.split.model_copy(update=held_out)})
-    workspace = Workspace(tmp_path_factory.mktemp("data"))
-    only = [f"parametric/{what}/{paint}" for what in ("car/*", "chair/plain") for paint in ("red", "blue")]
-    render_dataset.run(recipe.model_copy(update={"dataset": dataset}), workspace, QUIET, only=only)
-    return workspace.root
-
-
-@pytest.fixture(scope="module")
-def own(data: Path, publish_untrained: Callable[[Workspace], None], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a workspace with these shards and an untrained model."""
-    workspace = Workspace(tmp_path_factory.mktemp("own"))
-    workspace.path("shards").symlink_to(data / "shards")
-    publish_untrained(workspace)
-    return workspace.root
-
-
-@pytest.fixture(scope="module")
-def sets(own: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with two packed models: `whole` has all cars, `part` a part of them."""
-    folder = tmp_path_factory.mktemp("sets")
-    for name, share in {"whole": WHOLE, "part": PART}.items():
-        packed(own, folder / name, share)
-    return folder
-
-
-@pytest.fixture
-def whole(sets: Path) -> Path:
-    return sets / "whole"
-
-
-@pytest.fixture
-def part(sets: Path) -> Path:
-    return sets / "part"
 
 
 @pytest.fixture
@@ -312,98 +241,6 @@ def test_inspect_counts_what_is_in_it(part: Path) -> None:
     assert counts["pictures"] == facts["contents"]["tensors"]["features.safetensors"]["shapes"]["features"][0] == 4
     assert counts["shapes"] == facts["contents"]["tensors"]["clouds.safetensors"]["shapes"]["points"][0] == 2
     assert facts["verified"]
-
-
-def test_packing_again_gives_the_same_artifact(own: Path, part: Path, tmp_path: Path) -> None:
-    again = packed(own, tmp_path / "again", PART)
-    ids = [open_artifact(folder / "reference", "reference", verify=True).id for folder in (part, again)]
-    assert ids[0] == ids[1]
-    before = _times(again)
-    packed(own, again, PART)
-    assert _times(again) == before  # it is there already
-    with pytest.raises(ArtifactError, match="reference was made with another recipe or from other inputs") as refused:
-        packed(own, again, WHOLE)
-    assert "(-o)" in refused.value.hint and _times(again) == before
-    chairs = packed(own, tmp_path / "all", Share(pictures=4, shapes=2))
-    details = open_artifact(chairs / "reference", "reference").manifest.details
-    assert list(details["categories"]) == ["car"]  # there is one chair in two colours: one shape
-
-
-def _times(folder: Path) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.name[0] != "."}
-
-
-class _Killed(BaseException):
-    """Nothing that anybody catches."""
-
-
-@pytest.mark.parametrize("moment", range(5))
-def test_killed_halfway_it_is_packed_by_the_same_command(
-    own: Path, part: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
-) -> None:
-    """It ends before the tensors of any of the files are written: two of the set, one of the VAE, two of the rest."""
-    saves, save = iter(range(9)), pack.save_tensors
-
-    def doomed(path: Path, tensors: Any) -> None:
-        if next(saves) == moment:
-            raise _Killed
-        save(path, tensors)
-
-    with monkeypatch.context() as patch, pytest.raises(_Killed):
-        for module in (pack, pack_reference):
-            patch.setattr(module, "save_tensors", doomed)
-        packed(own, tmp_path / "set", PART)
-    left = _times(tmp_path / "set")
-    packed(own, tmp_path / "set", PART)
-    assert left.items() <= _times(tmp_path / "set").items()  # what was finished is kept
-    for kind in ("vae", "denoiser", "reference"):
-        ids = [open_artifact(folder / kind, kind, verify=True).id for folder in (part, tmp_path / "set")]
-        assert ids[0] == ids[1]
-
-
-def test_a_workspace_without_a_model_gives_the_set_alone(data: Path, tmp_path: Path) -> None:
-    folder = packed(data, tmp_path / "set", PART)
-    assert [path.name for path in sorted(folder.iterdir()) if not path.name.startswith(".")] == ["reference"]
-    with pytest.raises(ArtifactError, match="no vae"):
-        pack.run(data, QUIET, output=tmp_path / "model")
-    with pytest.raises(RecipeError, match="--category and --set are for a reference set"):
-        pack.run(data, QUIET, output=tmp_path / "model", categories=("car",))
-
-
-@pytest.mark.parametrize(
-    ("share", "words"),
-    [
-        (Share(("car", "vase")), "no object of category vase"),
-        (Share(("chair",)), "only 1 shape of category chair"),
-        (Share(("car",), pictures=1), "are too few"),
-    ],
-)
-def test_what_cannot_be_packed_leaves_nothing(data: Path, own: Path, tmp_path: Path, share: Share, words: str) -> None:
-    for root in (data, own):
-        with pytest.raises(RecipeError, match=words):
-            packed(root, tmp_path / "set", share)
-        assert not (tmp_path / "set").exists()
-    packed(own, tmp_path / "set", PART)  # and nothing is in the way of what can be
-
-
-@given(st.integers(1, 9), st.integers(1, 6), st.integers(1, 60), st.integers(0, 3))
-def test_views_are_drawn_in_turn(objects: int, views: int, count: int, seed: int) -> None:
-    chosen = views_in_turn(objects, views, count, seed, "car")
-    assert sum(map(len, chosen.values())) == min(count, objects * views)
-    assert all(some == sorted(set(some)) and set(some) <= set(range(views)) for some in chosen.values())
-    sizes = [len(chosen.get(place, [])) for place in range(objects)]
-    assert max(sizes) - min(sizes) <= 1
-    assert chosen == views_in_turn(objects, views, count, seed, "car")
-
-
-def test_every_view_is_as_likely() -> None:
-    seen = Counter(
-        (place, view)
-        for seed in range(600)
-        for place, some in views_in_turn(4, 3, 6, seed, "car").items()
-        for view in some
-    )
-    assert len(seen) == 12 and max(abs(n - 300) for n in seen.values()) < 5 * np.sqrt(600 / 4)
 
 
 @given(st.lists(st.floats(-1, 1, width=32), min_size=3, max_size=3))

@@ -1,13 +1,12 @@
 """What samples are held against: training objects have known scores, reconstructions are the VAE's pictures."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from corner_network import Corners
 
 from ln3d.artifacts.workspace import Workspace
 from ln3d.data.pictures import Pictures
@@ -26,23 +25,6 @@ from ln3d.training.reconstruction import encode_object, evaluation_views
 pytestmark = pytest.mark.usefixtures("in_this_process")
 QUIET = Talk(0)
 SMALL = ("evaluation.views=3", "evaluation.image_resolution=16", "evaluation.points=256")
-
-
-@dataclass
-class Corners:
-    """A stand-in for a frozen network: the means of a picture's four corners."""
-
-    name: str = "inception"
-    sha256: str = "f" * 64
-    width: int = 4
-    resolution: int = 2
-
-    def features(self, images: np.ndarray) -> np.ndarray:
-        n, half = len(images), images.shape[1] // 2
-        return (images.reshape(n, 2, half, 2, half, 3).mean(axis=(2, 4, 5)).reshape(n, 4) / 64).astype(np.float32)
-
-    def text_features(self, texts: Sequence[str]) -> np.ndarray:
-        raise AssertionError("no text is there to be read")
 
 
 def scored(metric: str, root: Path, kept: Path, **options: Any) -> dict[str, Any]:

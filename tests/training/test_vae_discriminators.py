@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
+from vae_tasks import STEP, losses_of, task_of
 
 from ln3d.backbones.frozen_maps import FrozenFilters, timm_maps
 from ln3d.backbones.torchvision_import import import_torchvision
@@ -17,30 +18,17 @@ from ln3d.training.vae_losses import pictures_of
 from ln3d.training.vae_step import VaeTask, check_networks, shown_pictures
 
 RecipeOf = Callable[..., Recipe]
-STEP = 3
 CROPS = ("vae.supervision.kind=crop", "vae.supervision.crop=8")
 GAN = (*CROPS, "vae.discriminators.backbone=random", "vae.discriminators.levels=2", "vae.discriminators.hidden=8")
 BOTH = (*GAN, "vae.losses.adversarial=0.5", "vae.losses.adversarial_novel=0.25")
 ALONE = (*BOTH, "vae.supervision.novel_views=0")  # as with pictures of which there is one each
 
 
-def _task(shards: ShardSet, recipe: Recipe) -> VaeTask:
-    splits = [record.split for record in shards.objects]
-    train, held_out = ([i for i, split in enumerate(splits) if (split == "train") == kept] for kept in (True, False))
-    return VaeTask(shards, train, held_out, recipe.vae, recipe.seed)
-
-
-def _losses(shards: ShardSet, recipe: Recipe, step: int = STEP) -> tuple[float, dict[str, float]]:
-    task = _task(shards, recipe)
-    total, figures = task.loss(task.batch(0, 0, range(2)), step)
-    return total.item(), {name: value.item() for name, value in figures.items()}
-
-
 def test_what_discriminators_say_has_its_weight_and_what_they_learn_has_none(
     tiny_shards: ShardSet, tiny_recipe: RecipeOf
 ) -> None:
-    total, terms = _losses(tiny_shards, tiny_recipe(*BOTH))
-    without, others = _losses(tiny_shards, tiny_recipe(*GAN))
+    total, terms = losses_of(tiny_shards, tiny_recipe(*BOTH))
+    without, others = losses_of(tiny_shards, tiny_recipe(*GAN))
     names = {"adversarial", "adversarial_novel", "discriminator", "discriminator_novel"}
     assert terms.keys() == others.keys() | names
     assert {name: terms[name] for name in others} == others
@@ -57,18 +45,18 @@ def _gradients(task: VaeTask) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("name", ["adversarial", "adversarial_novel"])
 def test_what_a_discriminator_says_reaches_the_decoder(tiny_shards: ShardSet, tiny_recipe: RecipeOf, name: str) -> None:
-    plain = _gradients(_task(tiny_shards, tiny_recipe(*GAN)))
-    told = _gradients(_task(tiny_shards, tiny_recipe(*GAN, f"vae.losses.{name}=1")))
+    plain = _gradients(task_of(tiny_shards, tiny_recipe(*GAN)))
+    told = _gradients(task_of(tiny_shards, tiny_recipe(*GAN, f"vae.losses.{name}=1")))
     moved = {key for key in plain if key.startswith("decoder") and plain[key].any()}
     assert len(moved) > 5 and not any(torch.equal(told[key], plain[key]) for key in moved)
 
 
 def test_a_backward_pass_teaches_both_sides_and_mixes_nothing(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
-    task = _task(tiny_shards, tiny_recipe(*BOTH))
+    task = task_of(tiny_shards, tiny_recipe(*BOTH))
     both, judges = _gradients(task), task.discriminators
     assert all(p.grad is not None and p.grad.any() for name, p in judges.named_parameters() if name.endswith("weight"))
     assert not any(tensor.requires_grad for tensor in (*judges.maps.parameters(), *judges.maps.buffers()))
-    unteachable = _task(tiny_shards, tiny_recipe(*BOTH))
+    unteachable = task_of(tiny_shards, tiny_recipe(*BOTH))
     unteachable.discriminators.lessons = lambda seen: {}  # nothing but the networks' own side is left
     alone = _gradients(unteachable)
     assert both.keys() == alone.keys() and all(torch.equal(both[name], alone[name]) for name in both)
@@ -85,7 +73,7 @@ def _watched(task: VaeTask) -> list[Shown]:
 
 def test_discriminators_look_at_the_supervised_views(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
     recipe = tiny_recipe(*BOTH)  # one input view and two novel ones per object
-    task = _task(tiny_shards, recipe)
+    task = task_of(tiny_shards, recipe)
     batch, shown = task.batch(0, 0, range(2)), _watched(task)
     task.loss(batch, STEP)
     colours = batch["colour"].reshape(2, 3, 8, 8, 3).permute(0, 1, 4, 2, 3)
@@ -102,7 +90,7 @@ def test_discriminators_look_at_the_supervised_views(tiny_shards: ShardSet, tiny
 def test_where_no_novel_view_is_supervised_one_is_rendered_for_its_discriminator(
     tiny_shards: ShardSet, tiny_recipe: RecipeOf
 ) -> None:
-    task = _task(tiny_shards, tiny_recipe(*ALONE))
+    task = task_of(tiny_shards, tiny_recipe(*ALONE))
     batch, shown = task.batch(0, 0, range(2)), _watched(task)
     total, terms = task.loss(batch, STEP)
     assert shown[0].novel_renders.shape == (2, 3, 8, 8)
@@ -119,19 +107,19 @@ def test_where_no_novel_view_is_supervised_one_is_rendered_for_its_discriminator
 
 def test_before_their_start_there_are_no_discriminators(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
     late = tiny_recipe(*BOTH, "vae.discriminators.start=4")
-    assert _losses(tiny_shards, late, step=3) == _losses(tiny_shards, tiny_recipe(*GAN), step=3)
-    assert _losses(tiny_shards, late, step=4) == _losses(tiny_shards, tiny_recipe(*BOTH), step=4)
+    assert losses_of(tiny_shards, late, step=3) == losses_of(tiny_shards, tiny_recipe(*GAN), step=3)
+    assert losses_of(tiny_shards, late, step=4) == losses_of(tiny_shards, tiny_recipe(*BOTH), step=4)
 
 
 def test_the_frozen_network_is_the_recipes_or_the_one_given(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
-    named, given = _task(tiny_shards, tiny_recipe(*BOTH)), FrozenFilters(3)
+    named, given = task_of(tiny_shards, tiny_recipe(*BOTH)), FrozenFilters(3)
     assert named.discriminators.maps.widths == (16, 32)
     recipe = tiny_recipe(*BOTH, "vae.discriminators.backbone=dinov2")
     task = VaeTask(tiny_shards, [0], [], recipe.vae, 0, frozen=given)
     assert task.discriminators.maps is given
     with pytest.raises(RecipeError, match="random looks at pictures of at least 16 pixels, not 8"):
         VaeTask(tiny_shards, [0], [], tiny_recipe(*BOTH, "vae.discriminators.levels=4").vae, 0)
-    assert _task(tiny_shards, tiny_recipe(*GAN)).discriminators is None
+    assert task_of(tiny_shards, tiny_recipe(*GAN)).discriminators is None
 
 
 def test_a_vision_transformer_looks_under_bf16_with_the_penalty(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:

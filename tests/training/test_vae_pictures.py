@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from vae_tasks import STEP
 
 from ln3d.config.recipe import Recipe
 from ln3d.data.pictures import Pictures
@@ -16,7 +17,6 @@ from ln3d.training.vae_losses import pictures_of
 from ln3d.training.vae_step import VaeTask
 
 RecipeOf = Callable[..., Recipe]
-STEP = 3
 CROPS = ("vae.supervision.kind=crop", "vae.supervision.crop=8")
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from vae_tasks import STEP, losses_of, task_of
 
 from ln3d.config.recipe import Recipe
 from ln3d.data.pictures import Pictures
@@ -14,26 +15,12 @@ from ln3d.losses.kl import kl_weight
 from ln3d.rendering.volume import render_rays
 from ln3d.training import vae_step
 from ln3d.training.reconstruction import reconstruct
-from ln3d.training.vae_step import VaeTask
 
 RecipeOf = Callable[..., Recipe]
-STEP = 3  # in the middle of the tiny recipe's KL ramp
-
-
-def _task(shards: ShardSet, recipe: Recipe) -> VaeTask:
-    splits = [record.split for record in shards.objects]
-    train, held_out = ([i for i, split in enumerate(splits) if (split == "train") == kept] for kept in (True, False))
-    return VaeTask(shards, train, held_out, recipe.vae, recipe.seed)
-
-
-def _losses(shards: ShardSet, recipe: Recipe, step: int = STEP) -> tuple[float, dict[str, float]]:
-    task = _task(shards, recipe)
-    total, figures = task.loss(task.batch(0, 0, range(2)), step)
-    return total.item(), {name: value.item() for name, value in figures.items()}
 
 
 def test_the_total_is_the_weighted_sum_of_the_terms(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
-    total, terms = _losses(tiny_shards, tiny_recipe())
+    total, terms = losses_of(tiny_shards, tiny_recipe())
     assert terms.keys() == {"colour", "alpha", "depth", "kl", "surface"}
     assert all(value > 0 for value in terms.values())
     kl = kl_weight(STEP, 1e-4, 2, 6)
@@ -45,8 +32,8 @@ def test_the_total_is_the_weighted_sum_of_the_terms(tiny_shards: ShardSet, tiny_
 def test_a_weight_of_zero_takes_its_term_away(
     tiny_shards: ShardSet, tiny_recipe: RecipeOf, name: str, weight: float | None
 ) -> None:
-    total, terms = _losses(tiny_shards, tiny_recipe())
-    without, others = _losses(tiny_shards, tiny_recipe(f"vae.losses.{name}=0"))
+    total, terms = losses_of(tiny_shards, tiny_recipe())
+    without, others = losses_of(tiny_shards, tiny_recipe(f"vae.losses.{name}=0"))
     factor = kl_weight(STEP, 1e-4, 2, 6) if weight is None else weight
     assert without == pytest.approx(total - factor * terms[name], rel=1e-5)
     assert others.items() <= terms.items()
@@ -54,7 +41,8 @@ def test_a_weight_of_zero_takes_its_term_away(
 
 def test_absolute_and_squared_colour_errors_add_up(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
     both, absolute, squared = (
-        _losses(tiny_shards, tiny_recipe(*off))[1]["colour"] for off in ((), ("vae.losses.l2=0",), ("vae.losses.l1=0",))
+        losses_of(tiny_shards, tiny_recipe(*off))[1]["colour"]
+        for off in ((), ("vae.losses.l2=0",), ("vae.losses.l1=0",))
     )
     assert both == pytest.approx(absolute + squared, rel=1e-5)
     assert min(absolute, squared) > 0
@@ -62,10 +50,10 @@ def test_absolute_and_squared_colour_errors_add_up(tiny_shards: ShardSet, tiny_r
 
 def test_networks_come_from_the_seed_alone(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
     torch.manual_seed(1)
-    one = _task(tiny_shards, tiny_recipe())
+    one = task_of(tiny_shards, tiny_recipe())
     torch.manual_seed(2)
     before = torch.random.get_rng_state()
-    other, third = _task(tiny_shards, tiny_recipe()), _task(tiny_shards, tiny_recipe("seed=1"))
+    other, third = task_of(tiny_shards, tiny_recipe()), task_of(tiny_shards, tiny_recipe("seed=1"))
     assert torch.equal(torch.random.get_rng_state(), before)
     weights = [list(task.networks.parameters()) for task in (one, other, third)]
     assert all(torch.equal(a, b) for a, b in zip(weights[0], weights[1], strict=True))
@@ -78,24 +66,24 @@ def test_the_decoder_starts_from_the_blocks_that_the_recipe_names(
     asked: list[object] = []
     monkeypatch.setattr(vae_step, "check_start", lambda config, name: asked.append((config.width, name)))
     monkeypatch.setattr(vae_step, "start_from_blocks", lambda decoder, name: asked.append((decoder, name)) or "hash")
-    plain = _task(tiny_shards, tiny_recipe())
+    plain = task_of(tiny_shards, tiny_recipe())
     assert asked == [] and plain.decoder_start is None
-    task = _task(tiny_shards, tiny_recipe("vae.decoder.initial=dinov2=FILE"))
+    task = task_of(tiny_shards, tiny_recipe("vae.decoder.initial=dinov2=FILE"))
     assert asked == [(16, "dinov2=FILE"), (task.networks.decoder, "dinov2=FILE")]
     assert task.decoder_start == "hash"
 
 
 def test_the_loss_is_a_pure_function_of_batch_and_step(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
-    first = _losses(tiny_shards, tiny_recipe())
+    first = losses_of(tiny_shards, tiny_recipe())
     torch.manual_seed(7)
-    assert _losses(tiny_shards, tiny_recipe()) == first
-    _, later = _losses(tiny_shards, tiny_recipe(), step=STEP + 1)
+    assert losses_of(tiny_shards, tiny_recipe()) == first
+    _, later = losses_of(tiny_shards, tiny_recipe(), step=STEP + 1)
     assert later["kl"] == first[1]["kl"]
     assert later["colour"] != first[1]["colour"]  # another posterior sample, other samples along the rays
 
 
 def test_every_weight_learns_and_a_few_steps_lower_the_loss(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
-    task = _task(tiny_shards, tiny_recipe())
+    task = task_of(tiny_shards, tiny_recipe())
     batch = task.batch(0, 0, range(2))
     optimiser = torch.optim.AdamW(task.networks.parameters(), 1e-2)
     seen: set[str] = set()
@@ -112,7 +100,7 @@ def test_every_weight_learns_and_a_few_steps_lower_the_loss(tiny_shards: ShardSe
 
 
 def test_validation_is_the_psnr_of_held_out_views(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
-    task = _task(tiny_shards, tiny_recipe())
+    task = task_of(tiny_shards, tiny_recipe())
     task.networks.eval()
     figures = task.validate()
     assert figures.keys() == {"psnr_train", "psnr_validation"}
@@ -125,9 +113,9 @@ def test_validation_is_the_psnr_of_held_out_views(tiny_shards: ShardSet, tiny_re
 
 
 def test_the_kind_of_depth_error_is_a_choice(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
-    _, absolute = _losses(tiny_shards, tiny_recipe())
+    _, absolute = losses_of(tiny_shards, tiny_recipe())
     kept, forgotten = (
-        _losses(
+        losses_of(
             tiny_shards,
             tiny_recipe("vae.losses.depth_kind=scale_invariant", f"vae.losses.depth_invariance={invariance}"),
         )[1]
@@ -144,7 +132,7 @@ UNGUIDED, SEARCH = "vae.renderer.guided_fine=0", "vae.renderer.search=true"
 
 
 def test_a_search_says_where_fine_samples_go_and_learns_nothing(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
-    task = _task(tiny_shards, tiny_recipe(UNGUIDED, SEARCH))
+    task = task_of(tiny_shards, tiny_recipe(UNGUIDED, SEARCH))
     torch.manual_seed(0)
     planes = torch.randn(2, 3, 4, 8, 8, requires_grad=True)
     batch = task.batch(0, 0, range(2))
@@ -156,5 +144,5 @@ def test_a_search_says_where_fine_samples_go_and_learns_nothing(tiny_shards: Sha
     both = [torch.autograd.grad(each.colour.sum(), planes)[0] for each in (seen, twin)]
     torch.testing.assert_close(*both, atol=1e-4, rtol=1e-4)
     # Another way to place samples is another loss, but only where no depth places them.
-    assert _losses(tiny_shards, tiny_recipe(UNGUIDED))[0] != _losses(tiny_shards, tiny_recipe(UNGUIDED, SEARCH))[0]
-    assert _losses(tiny_shards, tiny_recipe())[0] == _losses(tiny_shards, tiny_recipe(SEARCH))[0]
+    assert losses_of(tiny_shards, tiny_recipe(UNGUIDED))[0] != losses_of(tiny_shards, tiny_recipe(UNGUIDED, SEARCH))[0]
+    assert losses_of(tiny_shards, tiny_recipe())[0] == losses_of(tiny_shards, tiny_recipe(SEARCH))[0]
