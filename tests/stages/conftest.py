@@ -103,19 +103,12 @@ def own(data: Path, publish_untrained: Callable[[Workspace], None], tmp_path_fac
 
 
 @pytest.fixture(scope="module")
-def sets(own: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with two packed models: `whole` has all cars, `part` a part of them."""
-    folder = tmp_path_factory.mktemp("sets")
-    for name, share in {"whole": WHOLE, "part": PART}.items():
-        packed(own, folder / name, share)
-    return folder
+def whole(own: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a packed model that has all cars."""
+    return packed(own, tmp_path_factory.mktemp("sets") / "whole", WHOLE)
 
 
-@pytest.fixture
-def whole(sets: Path) -> Path:
-    return sets / "whole"
-
-
-@pytest.fixture
-def part(sets: Path) -> Path:
-    return sets / "part"
+@pytest.fixture(scope="module")
+def part(own: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a packed model that has a part of the cars."""
+    return packed(own, tmp_path_factory.mktemp("sets") / "part", PART)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from corner_network import Corners
+from stand_in_networks import Corners
 
 from ln3d.stages import pack
 from ln3d.stages.reference_share import Share

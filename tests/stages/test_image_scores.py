@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from packed_sets import QUIET, SMALL
 from PIL import Image
+from stand_in_networks import StandIn
 
 from ln3d.artifacts.opening import open_artifact
 from ln3d.artifacts.workspace import Workspace
@@ -28,16 +30,12 @@ from ln3d.stages.reference import Reference
 from ln3d.talk import Talk
 
 pytestmark = pytest.mark.usefixtures("in_this_process")
-QUIET = Talk(0)
-SMALL = ("evaluation.views=3", "evaluation.image_resolution=16", "evaluation.samples=3", "evaluation.points=256")
 
 
 @dataclass
-class Projection:
-    """A stand-in for a frozen network: pictures averaged to 4 x 4, projected at random."""
+class Projection(StandIn):
+    """Pictures averaged to 4 x 4, projected at random."""
 
-    name: str = "inception"
-    sha256: str = "f" * 64
     width: int = 6
     resolution: int = 4
     fails_after: int = 1000
@@ -53,12 +51,9 @@ class Projection:
     def text_features(self, texts: Sequence[str]) -> np.ndarray:
         return np.stack([np.arange(self.width) + len(text) for text in texts]).astype(np.float32)
 
-    def networks(self) -> Networks:
-        return Networks(image=lambda name, device: self)
-
 
 @dataclass
-class Turned:
+class Turned(StandIn):
     """Every picture is a unit vector, and a text of n letters one that is turned by n degrees."""
 
     name: str = "clip:ViT-B-32"
@@ -175,7 +170,7 @@ def test_a_stand_in_is_named_wherever_the_figure_is(root: Path, tmp_path: Path, 
 
 def test_clip_t_is_the_cosine_with_the_prompt(root: Path, reference: Reference, tmp_path: Path) -> None:
     renders = real_folder(reference, tmp_path / "x", prompt="t" * 60)
-    networks = Networks(image=lambda name, device: Turned())
+    networks = Turned().networks()
     report = scored("clip-t", root, tmp_path, networks, renders=renders)
     assert report["clip-t"] == pytest.approx(50, abs=1e-4)
     assert report["unit"] == "%"

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import trimesh
-from corner_network import Corners
 from hypothesis import given
 from hypothesis import strategies as st
 from packed_sets import QUIET, SMALL
+from stand_in_networks import Corners
 
 from ln3d.artifacts.opening import open_artifact
 from ln3d.artifacts.workspace import Workspace

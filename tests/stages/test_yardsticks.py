@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from corner_network import Corners
+from stand_in_networks import Corners
 
 from ln3d.artifacts.workspace import Workspace
 from ln3d.data.pictures import Pictures
