@@ -222,7 +222,7 @@ class DiscriminatorConfig(Section):
 
 
 class AugmentationConfig(Section):
-    """Colour changes, the same for all views of an object."""
+    """Other colours and proportions, the same for all views of an object."""
 
     saturation: float = Field(1.0, ge=1)
     """Largest factor on the saturation; 1 is off."""
@@ -230,6 +230,10 @@ class AugmentationConfig(Section):
     """How often saturation is changed."""
     permutation: float = Field(0.0, ge=0, le=1)
     """How often the colour channels are permuted."""
+    mirror: float = Field(0.0, ge=0, le=1)
+    """How often an object is mirrored, left and right exchanged."""
+    stretch: float = Field(1.0, ge=1)
+    """Largest ratio by which an object's width, height and depth are changed; 1 is off."""
     until: float = Field(0.7, ge=0, le=1)
     """Share of the training after which there is no augmentation."""
 
@@ -275,10 +279,11 @@ class VaeConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _latents_have_their_colours(self) -> Self:
-        changed = self.augmentation.saturation > 1 or self.augmentation.permutation > 0
+    def _latents_have_their_objects(self) -> Self:
+        own = self.augmentation
+        changed = own.saturation > 1 or own.permutation > 0 or own.mirror > 0 or own.stretch > 1
         if self.supervision.kind == "latents" and changed:
-            raise ValueError("latents are those of the true colours: leave out vae.augmentation")
+            raise ValueError("latents are those of the objects as they are: leave out vae.augmentation")
         return self
 
     @property

@@ -9,12 +9,12 @@ from jaxtyping import Float, Int
 from scipy.ndimage import maximum_filter, minimum_filter
 from torch import Tensor
 
-from ln3d.config.vae import AugmentationConfig, SupervisionConfig, VaeConfig
+from ln3d.config.vae import SupervisionConfig, VaeConfig
+from ln3d.data.augmentation import deformed, draw_proportions, draw_tint
 from ln3d.data.lacking import check_lacks, encodes_depth
 from ln3d.data.pictures import Pictures
 from ln3d.data.shards import ShardSet
 from ln3d.errors import RecipeError
-from ln3d.geometry.colour import LUMA
 from ln3d.geometry.rays import pixel_rays
 from ln3d.seeding import numpy_generator
 
@@ -69,6 +69,8 @@ class VaeBatches:
         if self.config.supervision.kind == "latents":
             return batch | {"object": torch.tensor(index)}
         batch.update(self.rays(index, supervised, random, tint))
+        proportions = numpy_generator(self.seed, "proportions", position, retries)
+        batch = deformed(batch, draw_proportions(proportions, self.config.augmentation, progress))
         if self.config.imagines_views:
             batch.update(self._imagined(numpy_generator(self.seed, "imagined", position, retries)))
         return batch
@@ -190,19 +192,6 @@ def choose_pixels(
         return torch.from_numpy(np.minimum(draws, weights.numel() - 1))
     window = min(config.crop, side)
     return torch.cat([_window(random, weights[v], window, config.foreground) + v * side * side for v in range(views)])
-
-
-def draw_tint(random: np.random.Generator, config: AugmentationConfig, progress: float) -> Float[np.ndarray, "3 3"]:
-    """Return the colour change of one object: the matrix M of colour @ M, by which greys stay as they are."""
-    matrix = np.eye(3, dtype=np.float32)
-    saturate, factor = random.random(), random.uniform(1.0, config.saturation)
-    permute, order = random.random(), random.permutation(3)
-    if progress >= config.until:
-        return matrix
-    if config.saturation > 1 and saturate < config.saturation_probability:
-        luma = np.tile(np.array(LUMA, dtype=np.float32)[:, None], (1, 3))
-        matrix = (luma + np.float32(factor) * (matrix - luma)).astype(np.float32)
-    return matrix[:, order] if permute < config.permutation else matrix
 
 
 def _window(

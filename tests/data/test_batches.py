@@ -14,8 +14,8 @@ from torch import Tensor
 from ln3d.artifacts.opening import open_artifact
 from ln3d.artifacts.workspace import Workspace
 from ln3d.config.recipe import Recipe
-from ln3d.config.vae import AugmentationConfig, SupervisionConfig, VaeConfig
-from ln3d.data.batches import VaeBatches, check_views, choose_pixels, choose_views, draw_tint, input_views, stride_of
+from ln3d.config.vae import SupervisionConfig, VaeConfig
+from ln3d.data.batches import VaeBatches, check_views, choose_pixels, choose_views, input_views, stride_of
 from ln3d.data.loader import batches
 from ln3d.data.pictures import Pictures
 from ln3d.data.shard_files import shard_name
@@ -277,38 +277,6 @@ def test_full_supervision_is_every_pixel_and_an_empty_view_has_rays_too() -> Non
     assert everything.tolist() == list(range(128))
     some = choose_pixels(np.random.default_rng(0), alpha, SupervisionConfig(rays=500, foreground=1.0))
     assert some.min() < 32 < 96 < some.max() < 128
-
-
-def test_a_tint_keeps_white_white_and_grey_grey() -> None:
-    config = AugmentationConfig(saturation=4, saturation_probability=0.6, permutation=0.5, until=0.7)
-    tints = [draw_tint(numpy_generator(0, n), config, progress=0.0) for n in range(2000)]
-    for tint in tints:
-        np.testing.assert_allclose(np.full(3, 0.6, np.float32) @ tint, np.full(3, 0.6), atol=1e-5)
-    plain = np.mean([(tint == np.eye(3)).all() for tint in tints])
-    # Unchanged: not saturated, and not permuted or permuted to the same order (1 in 6).
-    assert plain == pytest.approx(0.4 * (0.5 + 0.5 / 6), abs=0.03)
-
-
-def test_saturation_multiplies_chroma_and_keeps_luma() -> None:
-    config = AugmentationConfig(saturation=4, saturation_probability=1.0)
-    luma = np.array([0.299, 0.587, 0.114])
-    colour = np.array([0.5, 0.3, 0.4])
-    factors = []
-    for n in range(200):
-        changed = colour @ draw_tint(numpy_generator(0, n), config, progress=0.0)
-        assert changed @ luma == pytest.approx(colour @ luma, abs=1e-5)
-        ratio = (changed - colour @ luma) / (colour - colour @ luma)
-        assert ratio == pytest.approx(np.full(3, ratio[0]), abs=1e-3)
-        factors.append(ratio[0])
-    assert 1 <= min(factors) < 1.2
-    assert 3.8 < max(factors) <= 4.001
-
-
-def test_augmentation_ends_when_it_should() -> None:
-    config = AugmentationConfig(saturation=4, saturation_probability=1.0, permutation=1.0, until=0.7)
-    tints = {progress: [draw_tint(numpy_generator(n), config, progress) for n in range(20)] for progress in (0.69, 0.7)}
-    assert not any((tint == np.eye(3)).all() for tint in tints[0.69])
-    assert all((tint == np.eye(3)).all() for tint in tints[0.7])
 
 
 def test_all_views_of_an_object_have_the_same_tint(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:

@@ -88,8 +88,11 @@ def test_what_is_taught_is_learned(task: LatentTask) -> None:
 
 
 def test_pictures_and_changed_colours_have_no_place_beside_latents(tiny_recipe: RecipeOf) -> None:
-    with pytest.raises(RecipeError, match="latents are those of the true colours"):
+    with pytest.raises(RecipeError, match="latents are those of the objects as they are"):
         tiny_recipe(*LATENTS[:2])
+    for change in ("vae.augmentation.mirror=0.5", "vae.augmentation.stretch=1.2"):
+        with pytest.raises(RecipeError, match="latents are those of the objects as they are"):
+            tiny_recipe(*LATENTS, change)
     with pytest.raises(RecipeError, match="losses.lpips compare pictures, and latents are none"):
         tiny_recipe(*LATENTS, "vae.losses.lpips=1")
 
