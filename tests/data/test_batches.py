@@ -21,7 +21,6 @@ from ln3d.data.pictures import Pictures
 from ln3d.data.shard_files import shard_name
 from ln3d.data.shards import ShardSet
 from ln3d.errors import ArtifactError, RecipeError
-from ln3d.seeding import numpy_generator
 
 RecipeOf = Callable[..., Recipe]
 PLAIN = ("vae.augmentation.saturation=1", "vae.augmentation.permutation=0")
