@@ -79,7 +79,7 @@ def test_attention_of_a_block_stays_in_its_plane_or_does_not(in_plane: bool) -> 
     block = _awake(DecoderBlock(16, 2, in_plane=in_plane, modulated=True))
     x, condition = torch.randn(1, 12, 16), torch.randn(1, 12, 16)
     other = x.clone()
-    other[:, 4:8] += 1
+    other[:, 4:8] += torch.randn(4, 16)  # not one number for all channels: the norm would take it away
     with torch.no_grad():
         changed = (block(x, condition) != block(other, condition)).any(dim=-1)[0].reshape(3, 4)
     assert changed.all(dim=1).tolist() == [not in_plane, True, not in_plane]
