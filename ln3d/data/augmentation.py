@@ -28,7 +28,7 @@ def draw_proportions(
 ) -> Float[np.ndarray, "3"]:
     """Return the factors on x, y and z that give one object other proportions, x negative where it is mirrored.
 
-    The largest is 1, so that no object outgrows its sphere; their ratios are log-uniform.
+    The largest is 1, so that no object outgrows its sphere; a ratio of two is that of two log-uniform numbers.
     """
     mirrored, exponents = random.random() < config.mirror, random.uniform(size=3)
     if progress >= config.until:

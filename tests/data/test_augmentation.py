@@ -51,7 +51,7 @@ def test_augmentation_ends_when_it_should() -> None:
     assert all((tint == np.eye(3)).all() for tint in tints[0.7])
 
 
-def test_proportions_are_log_uniform_in_both_directions_and_mirrored_as_often_as_asked() -> None:
+def test_proportions_are_ratios_of_log_uniform_numbers_and_mirrored_as_often_as_asked() -> None:
     config = AugmentationConfig(mirror=0.3, stretch=1.5)
     factors = np.array([draw_proportions(numpy_generator(0, n), config, 0.0) for n in range(4000)])
     assert (factors[:, 0] < 0).mean() == pytest.approx(0.3, abs=0.03)
