@@ -9,6 +9,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from ln3d.errors import LN3DError
 
+_NICENESS = 10
+
 BatchOfStep = Callable[[int, int, range], dict[str, Tensor]]
 
 
@@ -35,7 +37,7 @@ def batches(
         sampler=steps,
         num_workers=workers,
         prefetch_factor=4 if workers else None,
-        worker_init_fn=_leave_group,
+        worker_init_fn=_settle,
     )
     for made in loader:
         if isinstance(made, LN3DError):
@@ -43,7 +45,13 @@ def batches(
         yield made
 
 
-def _leave_group(_worker: int) -> None:
-    """Leave signals to the process group, such as Ctrl-C, to the trainer: it still needs its batch to finish a step."""
+def _settle(_worker: int) -> None:
+    """Leave signals to the process group, such as Ctrl-C, to the trainer, and give way to it on the processors.
+
+    The trainer still needs its batch to finish a step. Where several compute on the same cores, one that is held up by
+    a loader holds up all of them, while batches are made ahead and can wait.
+    """
     if hasattr(os, "setpgrp"):
         os.setpgrp()
+    if hasattr(os, "nice"):
+        os.nice(_NICENESS)

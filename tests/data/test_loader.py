@@ -13,7 +13,11 @@ from ln3d.errors import ArtifactError
 def _batch(step: int, retries: int, samples: range) -> dict[str, Tensor]:
     if step == 9:
         raise ArtifactError("shard 9 is damaged", "render it again")
-    return {"x": torch.tensor([step, retries, *samples]), "process": torch.tensor(os.getpid())}
+    return {
+        "x": torch.tensor([step, retries, *samples]),
+        "process": torch.tensor(os.getpid()),
+        "nice": torch.tensor(os.nice(0)),
+    }
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -41,3 +45,8 @@ def test_workers_do_not_hear_what_is_said_to_the_group_and_leave_when_told() -> 
     source.close()
     with pytest.raises(ProcessLookupError):
         os.kill(worker, 0)
+
+
+def test_workers_give_way_to_the_trainer() -> None:
+    made = [next(batches(_batch, range(1), retries=0, samples=range(1), workers=workers)) for workers in (0, 1)]
+    assert [int(batch["nice"]) for batch in made] == [os.nice(0), min(os.nice(0) + 10, 19)]
