@@ -16,6 +16,7 @@ from ln3d.runtime import choose_device
 
 _PATIENCE = timedelta(hours=3)  # the others wait while the first validates and publishes
 _BUCKET = 1 << 24  # elements averaged at once
+_MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")  # Open MPI, Intel MPI and MPICH, MVAPICH
 
 _Thing = TypeVar("_Thing")
 
@@ -139,8 +140,10 @@ def join(device: str) -> Iterator[tuple[Ranks, torch.device]]:
     """Join the other processes of this run for the length of the block; yield who this one is, and its device.
 
     `torchrun` and `accelerate launch` say in the environment how many there are. They talk through gloo, and on CUDA
-    devices, of which each process gets its own, through NCCL. RecipeError for a device that is not there.
+    devices, of which each process gets its own, through NCCL. RecipeError for a device that is not there, and for a
+    launcher that started several processes, or one in place of several, without saying so.
     """
+    _refuse_silent_launchers()
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if dist.is_initialized():
         yield Ranks(dist.get_rank(), dist.get_world_size()), _own_device(device)
@@ -160,6 +163,24 @@ def join(device: str) -> Iterator[tuple[Ranks, torch.device]]:
         yield Ranks(dist.get_rank(), dist.get_world_size()), chosen
     finally:
         dist.destroy_process_group()
+
+
+def _refuse_silent_launchers() -> None:
+    """Refuse launchers under which this process would train alone though several were asked for.
+
+    Without --multi_gpu, `accelerate launch --num_processes N` starts one process, which it tells where the others are
+    and not that there are any; `mpirun` starts N that do not know of each other.
+    """
+    if "WORLD_SIZE" in os.environ:
+        return
+    one = "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_ADDR" in os.environ
+    by_mpi = max(int(os.environ.get(name, "1")) for name in _MPI_SIZES)
+    if one or by_mpi > 1:
+        what = "accelerate launch was asked for several processes and starts one" if one else f"mpirun starts {by_mpi}"
+        raise RecipeError(
+            f"{what}, which would train alone: WORLD_SIZE is not set",
+            "start them with torchrun --nproc-per-node N -m ln3d ... (on GPUs also accelerate launch --multi_gpu)",
+        )
 
 
 def _own_device(name: str) -> torch.device:

@@ -252,3 +252,35 @@ def test_a_process_without_its_launcher_is_told_so(monkeypatch: pytest.MonkeyPat
     with pytest.raises(RecipeError, match="cannot join the others") as error, join("cpu"):
         pass
     assert "torchrun" in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"ACCELERATE_MIXED_PRECISION": "no", "MASTER_ADDR": "127.0.0.1"}, "accelerate launch was asked for several"),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, "mpirun starts 2"),
+        ({"PMI_SIZE": "3"}, "mpirun starts 3"),
+    ],
+)
+def test_no_process_trains_alone_where_several_were_asked_for(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], message: str
+) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RecipeError, match=message) as error, join("cpu"):
+        pass
+    assert "torchrun" in error.value.hint
+
+
+@pytest.mark.parametrize(
+    "environment", [{"MASTER_ADDR": "node-1"}, {"ACCELERATE_MIXED_PRECISION": "no"}, {"OMPI_COMM_WORLD_SIZE": "1"}]
+)
+def test_one_process_that_was_meant_to_be_alone_is(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
+) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with join("cpu") as (ranks, _):
+        assert ranks == ALONE
