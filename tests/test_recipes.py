@@ -1,5 +1,6 @@
 """Every shipped recipe builds the networks it promises, or says what is missing; sizes are pinned, without memory."""
 
+import functools
 import re
 from collections import Counter
 from pathlib import Path
@@ -17,6 +18,7 @@ from ln3d.models.autoencoder import Autoencoder
 from ln3d.models.decoder import count_parameters
 from ln3d.models.dit import build_denoiser
 from ln3d.stages.estimate import discriminator_weights, estimate
+from ln3d.training.optimiser import check_parts
 from ln3d.training.vae_step import check_networks
 
 FOLDER = Path(__file__).parents[1] / "recipes"
@@ -214,6 +216,90 @@ def test_the_discriminators_are_the_papers() -> None:
     heads, frozen = discriminator_weights(_recipe("ffhq"))
     assert frozen == pytest.approx(22.1e6, rel=0.03)  # DINOv2's smallest
     assert heads == 419976
+
+
+SHAPENET_VALUES = {
+    "dataset.cameras.views": 50,
+    "dataset.cameras.radius": 2.4,  # 1.2 where the box has a side of 1.2, and 2.4 where it has 2
+    "dataset.cameras.field_of_view": 51.99,
+    "vae.encoder.resolution": 256,
+    "vae.encoder.multipliers": (1, 2, 4, 4),
+    "vae.encoder.width": 64,
+    "vae.latent": {"channels": 4, "resolution": 32, "initial_log_variance": 0.0},
+    "vae.upsampler.multipliers": (1, 2, 2, 4),
+    "vae.field.hidden": 64,
+    "vae.renderer.coarse": 64,
+    "vae.renderer.fine": 64,
+    "vae.supervision.kind": "crop",
+    "vae.supervision.crop": 45,
+    "vae.supervision.resolution": 128,
+    "vae.supervision.foreground": 0.875,
+    "vae.losses.l1": 1,
+    "vae.losses.l2": 0,
+    "vae.losses.lpips": 2,
+    "vae.losses.lpips_net": "alex",
+    "vae.losses.alpha": 1,
+    "vae.losses.depth": 0,
+    "vae.losses.smoothness": 0.1,
+    "vae.losses.kl": 1e-6,
+    "vae.losses.kl_initial": None,  # a ten-thousandth
+    "vae.losses.kl_start": 5000,
+    "vae.losses.kl_end": 30000,
+    "vae.training.steps": 800_000,
+    "vae.training.batch": 64,
+    "vae.training.learning_rate": 5e-4,
+    "vae.training.learning_rates": {"decoder": 0.2},
+    "vae.training.weight_decay": 0.001,
+    "vae.training.weight_decays": {},
+    "vae.training.final_learning_rate": 1,
+    "vae.training.betas": (0.9, 0.999),
+    "vae.training.gradient_clip": 5,
+    "vae.training.ema": 0.9999,
+}
+PAPER: dict[str, dict[str, object]] = {
+    **dict.fromkeys(SHAPENET, SHAPENET_VALUES),
+    "ffhq": {place: value for place, value in SHAPENET_VALUES.items() if place != "vae.supervision.crop"}
+    | {
+        "dataset.cameras.views": 1,
+        "dataset.cameras.radius": 5.4,
+        "dataset.cameras.field_of_view": 13.37,
+        "vae.renderer.coarse": 48,
+        "vae.renderer.fine": 48,
+        "vae.supervision.kind": "full",
+        "vae.losses.alpha": 0,  # there is no mask
+        "vae.losses.smoothness": 0,
+    },
+    "objaverse": SHAPENET_VALUES
+    | {
+        "dataset.cameras.views": 40,
+        "dataset.cameras.radius": 3.54,  # 1.77 to 1.7 where the box has a side of 0.9
+        "dataset.cameras.field_of_view": 39.6,
+        "vae.supervision.crop": 80,
+        "vae.supervision.resolution": 192,
+        "vae.losses.depth": 0.5,
+        "vae.losses.depth_kind": "scale_invariant",
+        "vae.losses.smoothness": 0,
+        "vae.training.learning_rate": 1e-4,
+        "vae.training.learning_rates": {"encoder": 2, "upsampler": 2, "head": 2},
+        "vae.training.weight_decay": 0.05,
+        "vae.training.weight_decays": {"encoder": 0.001, "decoder": 0.001},
+    },
+}
+"""What the paper and its released training give stage 1; a decoder from scratch has the general model's rate."""
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_values_are_the_papers(name: str) -> None:
+    values = _recipe(name).model_dump()
+    found = {place: functools.reduce(lambda part, key: part[key], place.split("."), values) for place in PAPER[name]}
+    assert found == PAPER[name]
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_rates_and_decays_are_those_of_parts_that_there_are(name: str) -> None:
+    recipe = _recipe(name)
+    with torch.device("meta"):
+        check_parts(Autoencoder(recipe.vae), recipe.vae.training)
 
 
 @pytest.mark.parametrize("name", FEW_VIEWS)

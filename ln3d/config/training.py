@@ -40,6 +40,8 @@ class TrainingConfig(Section):
     """Steps of linear warm-up."""
     weight_decay: float = Field(0.01, ge=0)
     """AdamW's decay, of matrices only."""
+    weight_decays: dict[str, Annotated[float, Field(ge=0)]] = {}
+    """The decay of sub-networks by name, such as {encoder: 0.001}, instead of weight_decay."""
     betas: tuple[float, float] = (0.9, 0.99)
     """AdamW's moment decays."""
     gradient_clip: float = Field(1.0, gt=0)

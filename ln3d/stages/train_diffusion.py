@@ -29,7 +29,7 @@ from ln3d.stages.starting_weights import open_start, start_from
 from ln3d.talk import Talk
 from ln3d.training.diffusion_step import DiffusionTask
 from ln3d.training.loop import Trained, keep_sheets, train
-from ln3d.training.optimiser import learning_rate_factors
+from ln3d.training.optimiser import check_parts
 from ln3d.training.ranks import join
 
 _SHEET_SAMPLES = 10
@@ -134,7 +134,7 @@ def _task(recipe: Recipe, inputs: dict[str, Artifact]) -> DiffusionTask:
 def _plan(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
     with torch.device("meta"):
         denoiser = build_denoiser(recipe.diffusion, recipe.vae.latent)
-    learning_rate_factors(denoiser, recipe.diffusion.training)
+    check_parts(denoiser, recipe.diffusion.training)
     latent, training = recipe.vae.latent, recipe.diffusion.training
     parameters = count_parameters(denoiser)
     return {

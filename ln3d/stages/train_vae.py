@@ -31,7 +31,7 @@ from ln3d.stages.starting_weights import open_start, start_from
 from ln3d.stages.teaching import open_latents, taught
 from ln3d.talk import Talk
 from ln3d.training.loop import Task, Trained, keep_sheets, train
-from ln3d.training.optimiser import learning_rate_factors
+from ln3d.training.optimiser import check_parts
 from ln3d.training.ranks import join
 from ln3d.training.reconstruction import encode_object, evaluation_views, reconstruct
 from ln3d.training.vae_rendering import radiance
@@ -134,7 +134,7 @@ def _split(shards: ShardSet, split: str) -> list[int]:
 def _plan(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
     with torch.device("meta"):
         networks = Autoencoder(recipe.vae)
-    learning_rate_factors(networks, recipe.vae.training)
+    check_parts(networks, recipe.vae.training)
     parts = {name: count_parameters(part) for name, part in networks.named_children()}
     heads = discriminator_weights(recipe)
     return {

@@ -41,7 +41,7 @@ def discriminator_training(config: VaeConfig) -> TrainingConfig:
     own = config.discriminators
     factors = {NOVEL_VIEW: own.novel_learning_rate / own.learning_rate} if NOVEL_VIEW in view_kinds(config) else {}
     rates = {"learning_rate": own.learning_rate, "learning_rates": factors, "final_learning_rate": 1.0, "warmup": 0}
-    return config.training.model_copy(update=rates | {"betas": own.betas})
+    return config.training.model_copy(update=rates | {"weight_decays": {}, "betas": own.betas})
 
 
 def contest(

@@ -15,33 +15,32 @@ from ln3d.errors import RecipeError
 def build_optimiser(networks: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
     """Return AdamW (Loshchilov and Hutter 2019) that decays what has two or more axes: no biases, norms and vectors.
 
-    RecipeError as `learning_rate_factors`.
+    Sub-networks may have a rate and a decay of their own. RecipeError as `check_parts`.
     """
-    factors = learning_rate_factors(networks, config)
-    named = [(name.partition(".")[0], p) for name, p in networks.named_parameters() if p.requires_grad]
-    groups: list[dict[str, Any]] = []
-    for part in (None, *factors):  # None: all that have the factor 1
-        own = [p for name, p in named if (name if name in factors else None) == part]
-        common = {"factor": 1.0 if part is None else factors[part]}
-        groups.append({"params": [p for p in own if p.ndim >= 2], "weight_decay": config.weight_decay} | common)
-        groups.append({"params": [p for p in own if p.ndim < 2], "weight_decay": 0.0} | common)
-    groups = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas)
+    check_parts(networks, config)
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in networks.named_parameters():
+        if parameter.requires_grad:
+            part = name.partition(".")[0]
+            decay = config.weight_decays.get(part, config.weight_decay) if parameter.ndim >= 2 else 0.0
+            groups.setdefault((config.learning_rates.get(part, 1.0), decay), []).append(parameter)
+    options: list[dict[str, Any]] = [
+        {"params": parameters, "factor": factor, "weight_decay": decay}
+        for (factor, decay), parameters in groups.items()
+    ]
+    return torch.optim.AdamW(options, lr=config.learning_rate, betas=config.betas)
 
 
-def learning_rate_factors(networks: nn.Module, config: TrainingConfig) -> dict[str, float]:
-    """Return the factors on the learning rate of `networks`' parts by name, those that the recipe states.
-
-    RecipeError, with the nearest name, for a part that there is not.
-    """
+def check_parts(networks: nn.Module, config: TrainingConfig) -> None:
+    """Raise RecipeError, with the nearest name, where the recipe has a value for a part of `networks` there is not."""
     parts = [name for name, _ in networks.named_children()]
-    unknown = [name for name in config.learning_rates if name not in parts]
-    if unknown:
-        raise RecipeError(
-            f"training.learning_rates: there is no sub-network {unknown[0]!r}{did_you_mean(unknown[0], parts)}",
-            f"the sub-networks are {', '.join(parts)}",
-        )
-    return dict(config.learning_rates)
+    for value in ("learning_rates", "weight_decays"):
+        unknown = [name for name in getattr(config, value) if name not in parts]
+        if unknown:
+            raise RecipeError(
+                f"training.{value}: there is no sub-network {unknown[0]!r}{did_you_mean(unknown[0], parts)}",
+                f"the sub-networks are {', '.join(parts)}",
+            )
 
 
 def learning_rate(step: int, config: TrainingConfig) -> float:

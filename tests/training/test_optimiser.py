@@ -10,8 +10,8 @@ from ln3d.config.training import TrainingConfig
 from ln3d.errors import RecipeError
 from ln3d.training.optimiser import (
     build_optimiser,
+    check_parts,
     learning_rate,
-    learning_rate_factors,
     load_optimiser,
     optimiser_tensors,
     set_learning_rate,
@@ -81,10 +81,25 @@ def test_a_part_of_the_networks_has_a_rate_of_its_own() -> None:
         torch.testing.assert_close(moved, torch.full_like(moved, expected[name.split(".")[0]]))
 
 
-def test_a_part_that_there_is_not_is_named_with_the_nearest() -> None:
+def test_a_part_of_the_networks_has_a_decay_of_its_own() -> None:
+    """Without a gradient AdamW's step is the decay itself, at the rate of the part."""
+    networks = nn.ModuleDict({name: nn.Linear(2, 2) for name in ("encoder", "decoder", "head")})
+    own = {"learning_rates": {"encoder": 2.0, "head": 0.5}, "weight_decays": {"encoder": 0.25, "decoder": 0.0}}
+    optimiser = build_optimiser(networks, TrainingConfig(weight_decay=0.5, **own))
+    set_learning_rate(optimiser, 0.1)
+    before = {name: p.detach().clone() for name, p in networks.named_parameters()}
+    _gradients(networks, 0.0)
+    optimiser.step()
+    shares = {"encoder.weight": 1 - 0.2 * 0.25, "head.weight": 1 - 0.05 * 0.5}
+    for name, parameter in networks.named_parameters():
+        torch.testing.assert_close(parameter, before[name] * shares.get(name, 1.0))
+
+
+@pytest.mark.parametrize("value", ["learning_rates", "weight_decays"])
+def test_a_part_that_there_is_not_is_named_with_the_nearest(value: str) -> None:
     networks = nn.ModuleDict({"encoder": nn.Linear(2, 2), "decoder": nn.Linear(2, 2)})
-    with pytest.raises(RecipeError, match="no sub-network 'encodr'; did you mean encoder") as error:
-        learning_rate_factors(networks, TrainingConfig(learning_rates={"encodr": 2.0}))
+    with pytest.raises(RecipeError, match=f"{value}: there is no sub-network 'encodr'; did you mean encoder") as error:
+        check_parts(networks, TrainingConfig(**{value: {"encodr": 2.0}}))
     assert error.value.hint == "the sub-networks are encoder, decoder"
 
 
