@@ -179,7 +179,7 @@ def _refuse_silent_launchers() -> None:
         what = "accelerate launch was asked for several processes and starts one" if one else f"mpirun starts {by_mpi}"
         raise RecipeError(
             f"{what}, which would train alone: WORLD_SIZE is not set",
-            "start them with torchrun --nproc-per-node N -m ln3d ... (on GPUs also accelerate launch --multi_gpu)",
+            "start them with torchrun --nproc-per-node N -m ln3d ..., or accelerate launch --multi_gpu -m ln3d ...",
         )
 
 
