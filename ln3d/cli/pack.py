@@ -12,7 +12,7 @@ from ln3d.stages.reference_share import Share
 
 @reported
 def pack(
-    model: Annotated[Path, typer.Argument(metavar="WORKSPACE", help="Workspace of a trained VAE and denoiser.")],
+    model: Annotated[Path, typer.Argument(metavar="WORKSPACE", help="Workspace of a trained VAE, and denoiser.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The model folder to write.")],
     reference: Annotated[
         bool,

@@ -13,7 +13,7 @@ from ln3d.artifacts.tensors import load_tensors, save_tensors
 from ln3d.artifacts.workspace import Workspace
 from ln3d.backbones.images import ImageBackbone, load_backbone
 from ln3d.errors import ArtifactError, RecipeError
-from ln3d.generation.model import Generator
+from ln3d.generation.model import Generator, read_autoencoder
 from ln3d.runtime import choose_device
 from ln3d.stages.freshness import up_to_date
 from ln3d.stages.pack_reference import ELSEWHERE, pack_reference
@@ -38,10 +38,10 @@ def run(
     """Write the VAE and the denoiser of the workspace `model` to `output` with fp16 weights; return what was made.
 
     Both keep their recipe and lineage, with the full-precision original as a further input. `output` is a model
-    folder that --model takes. With `reference` it also gets a reference set of the workspace's shards, of every
-    category (or of `categories`) at most so many `pictures` and `shapes`; a workspace without VAE and denoiser gives
-    that alone. `overrides` change the `evaluation.*` that it is measured by; `load` opens the network of its features.
-    What an interrupted run has written already is kept.
+    folder that --model takes. A VAE that has no denoiser yet is packed alone. With `reference` it also gets a reference
+    set of the workspace's shards, of every category (or of `categories`) at most so many `pictures` and `shapes`; a
+    workspace without VAE and denoiser gives that alone. `overrides` change the `evaluation.*` that it is measured by;
+    `load` opens the network of its features. What an interrupted run has written already is kept.
 
     Raises ArtifactError for a damaged model or one that does not belong together, for shards that are missing, and
     where `output` holds what was made otherwise; RecipeError for a category that does not exist; WeightsError for a
@@ -51,20 +51,23 @@ def run(
         raise RecipeError("--category and --set are for a reference set; a model is packed whole", "add --reference")
     source, target = Workspace(model), Workspace(output)
     made: dict[str, Artifact] = {}
-    whole = not reference or source.has("vae") or source.has("denoiser")
+    parts = [kind for kind in ("vae", "denoiser") if source.has(kind)]
     if reference:
         source.open("shards")
         network = load(protocol_recipe(source, overrides).evaluation.backbone, str(choose_device(device)))
-    if whole:
+    if parts == ["vae"]:
+        read_autoencoder(source.open("vae", verify=True), torch.device("cpu"))
+    elif parts or not reference:
         Generator.load(model, "cpu")  # refuses what `sample` would refuse
     if reference:  # first: it is what can be asked for wrongly, and then nothing is written
         share = Share(tuple(categories), pictures, shapes)
         made["reference"] = pack_reference(source, target, share, network, talk, overrides)
-    if whole:
+    if "vae" in parts:
         made["vae"] = _pack(source.open("vae"), target, {})
+    if "denoiser" in parts:
         made["denoiser"] = _pack(source.open("denoiser"), target, {"vae": made["vae"]})
     size = sum(entry.bytes for artifact in made.values() for entry in artifact.manifest.files.values())
-    talk.say(f"packed {output}")
+    talk.say(f"packed {output}" + (", the VAE alone: there is no denoiser yet" if parts == ["vae"] else ""))
     order = [kind for kind in ("vae", "denoiser", "reference") if kind in made]
     return {"model": str(output), "bytes": size, **{kind: made[kind].id for kind in order}}
 
