@@ -30,10 +30,11 @@ from ln3d.stages.local_weights import local_weights
 from ln3d.stages.starting_weights import open_start, start_from
 from ln3d.stages.teaching import open_latents, taught
 from ln3d.talk import Talk
-from ln3d.training.loop import Task, Trained, keep_sheets, train
+from ln3d.training.loop import Trained, keep_sheets, train
 from ln3d.training.optimiser import check_parts
 from ln3d.training.ranks import join
 from ln3d.training.reconstruction import encode_object, evaluation_views, reconstruct
+from ln3d.training.task import Task
 from ln3d.training.vae_rendering import radiance
 from ln3d.training.vae_step import VaeTask, check_networks
 

@@ -1,32 +1,29 @@
 """The training loop: the only one."""
 
-import math
 import shutil
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ln3d.config.training import TrainingConfig
 from ln3d.data.loader import batches
 from ln3d.errors import ArtifactError, DivergedError
-from ln3d.models.ema import Ema
 from ln3d.runtime import tune_allocator
 from ln3d.talk import Progress, Talk
 from ln3d.training import checkpoint
 from ln3d.training.checkpoint import State
-from ln3d.training.gradients import batch_gradient
 from ln3d.training.log import Log
-from ln3d.training.optimiser import build_optimiser
-from ln3d.training.parts import Part, own_parts
+from ln3d.training.parts import own_parts
 from ln3d.training.ranks import ALONE, Ranks
-from ln3d.training.sides import Side, opponents_of
+from ln3d.training.step import fresh_state, take_step
 from ln3d.training.stopping import Stop, leave, stop_signals
+from ln3d.training.task import Task
 from ln3d.training.trackers import check_trackers, open_trackers
 
 _MOST_RETRIES = 3
@@ -34,33 +31,6 @@ _MOST_RETRIES = 3
 Seen = TypeVar("Seen")
 Draw = Callable[[Path], None]
 """Draws a contact sheet of the networks as they are to a file."""
-
-
-class Task(Protocol):
-    """What is trained: networks, where their batches come from, and the loss of one.
-
-    It may have discriminators as well (see `Contested`), which are trained beside its networks.
-    """
-
-    @property
-    def networks(self) -> nn.Module:
-        """What is trained."""
-
-    @property
-    def weighted(self) -> bool:
-        """Whether its loss asks for `Part.denominator`."""
-
-    def batch(self, step: int, retries: int, samples: range) -> dict[str, Tensor]:
-        """Return the part `samples` of the batch of `step`: a pure function of its arguments and the seed.
-
-        The samples are the first axis of every tensor.
-        """
-
-    def loss(self, batch: dict[str, Tensor], step: int, part: Part) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss and the figures worth logging, which are means like it, of a part of a batch."""
-
-    def validate(self) -> dict[str, float]:
-        """Return figures of the networks on data that is not trained on."""
 
 
 @dataclass
@@ -96,13 +66,6 @@ class _Run:
     state: State
     draw: Draw | None
 
-    @property
-    def sides(self) -> list[Side]:
-        """All that has an optimiser: the networks first."""
-        state = self.state
-        networks = Side(state.networks, state.optimiser, self.config)
-        return [networks] if state.opponents is None else [networks, state.opponents]
-
 
 def train(
     task: Task,
@@ -127,17 +90,14 @@ def train(
     the ranks, for unknown sub-networks and for trackers that are not installed.
     """
     tune_allocator()
-    networks = task.networks.to(device).train()
     metrics = folder / "metrics.jsonl"
     with ranks.together():
         parts = own_parts(config, ranks)
         check_trackers(config.trackers)
-        optimiser = build_optimiser(networks, config)
-        opponents = opponents_of(task, device)
+        state = fresh_state(task, config, device, metrics if ranks.first else None)
         if ranks.first:
             folder.mkdir(parents=True, exist_ok=True)
             metrics.write_text("")
-    state = State(networks, Ema(networks, config.ema), optimiser, metrics if ranks.first else None, opponents)
     run = _Run(task, config, folder, fingerprint, device, talk, ranks, parts, state, draw)
     if _restore(run):
         talk.say(f"{title}: resumed at step {state.step}")
@@ -157,7 +117,7 @@ def train(
                 progress.done = state.step
     with ranks.together():
         figures = _validated(run) if ranks.first else {}
-    return Trained(state.ema.copy_to(networks), metrics, state.step - first, figures)
+    return Trained(state.ema.copy_to(state.networks), metrics, state.step - first, figures)
 
 
 def _take_steps(run: _Run, log: Log, progress: Progress, stop: Stop) -> None:
@@ -173,8 +133,7 @@ def _take_steps(run: _Run, log: Log, progress: Progress, stop: Stop) -> None:
             with run.ranks.together():
                 batch = {name: value.to(run.device, non_blocking=True) for name, value in next(source).items()}
             waited += time.monotonic() - before
-            loss, figures = _optimise(run, batch)
-            state.step += 1
+            loss, figures = take_step(run.task, config, state, batch, run.parts, run.ranks)
             if state.step % config.log_every == 0 or state.step == config.steps:
                 log.step(state.step, loss, figures, seconds=time.monotonic() - started, waited=waited)
             progress.advance(1, loss=loss)
@@ -184,26 +143,6 @@ def _take_steps(run: _Run, log: Log, progress: Progress, stop: Stop) -> None:
                 _seal(run)
             if stopped:
                 leave(stopped)
-
-
-def _optimise(run: _Run, batch: dict[str, Tensor]) -> tuple[float, dict[str, Tensor]]:
-    state, config, task, sides = run.state, run.config, run.task, run.sides
-
-    def loss_of(samples: dict[str, Tensor], part: Part) -> tuple[Tensor, dict[str, Tensor]]:
-        with torch.autocast(run.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            return task.loss(samples, state.step, part)
-
-    for side in sides:
-        side.prepare(state.step)
-    everything = nn.ModuleList(side.networks for side in sides)
-    loss, figures = batch_gradient(loss_of, batch, run.parts, run.ranks, everything, counted=task.weighted)
-    norms = [side.clip() for side in sides]
-    if not all(math.isfinite(value) for value in (loss, *map(float, norms))):
-        raise FloatingPointError(f"the loss or its gradient was not finite at step {state.step}")
-    for side in sides:  # what discriminators learn from is the same before and after the networks' step
-        side.optimiser.step()
-    state.ema.update(state.networks, state.step)
-    return loss, figures | dict(zip(("gradient", "discriminator_gradient"), norms, strict=False))
 
 
 def _look(run: _Run, log: Log) -> None:

@@ -1,21 +1,13 @@
 """Networks with an optimiser of their own: those that are trained, and the discriminators that some have to fool."""
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from ln3d.config.training import TrainingConfig
 from ln3d.training.optimiser import build_optimiser, learning_rate, set_learning_rate
-
-
-@runtime_checkable
-class Contested(Protocol):
-    """A task that may have discriminators: its loss then has their gradient as well, though not their value."""
-
-    discriminators: nn.Module | None
-    discriminator_training: TrainingConfig
+from ln3d.training.task import Contested
 
 
 @dataclass
