@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ln3d.config.recipe import Recipe
 from ln3d.data.shards import ShardSet
@@ -17,10 +17,17 @@ RecipeOf = Callable[..., Recipe]
 STEP = 3  # in the middle of the tiny recipe's KL ramp
 
 
+class _Distance(nn.Module):
+    """Stands in for LPIPS."""
+
+    def forward(self, pictures: Tensor, references: Tensor) -> Tensor:
+        return (pictures - references).square().mean(dim=(1, 2, 3)).sqrt()
+
+
 def _gradient(
     shards: ShardSet, recipe: Recipe, passes: int, counted: bool = True
 ) -> tuple[float, dict[str, float], Tensor]:
-    task = VaeTask(shards, range(7), [], recipe.vae, recipe.seed)
+    task = VaeTask(shards, range(7), [], recipe.vae, recipe.seed, _Distance() if recipe.vae.losses.lpips else None)
     batch = task.batch(STEP, 0, range(4))
 
     def loss_of(samples: dict[str, Tensor], part: Part) -> tuple[Tensor, dict[str, Tensor]]:
@@ -33,10 +40,25 @@ def _gradient(
     return loss, {name: float(value) for name, value in figures.items()}, gradient
 
 
+CROP = ("vae.supervision.kind=crop", "vae.supervision.crop=8")
 # Without depth guidance the second samples are drawn where the first ones found something.
-@pytest.mark.parametrize("change", ["vae.renderer.guided_fine=4", "vae.renderer.guided_fine=0"])
-def test_passes_add_up_to_the_whole(tiny_shards: ShardSet, tiny_recipe: RecipeOf, change: str) -> None:
-    recipe = tiny_recipe("vae.training.batch=4", change)
+UNGUIDED = ("vae.renderer.guided_fine=0",)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        (),
+        UNGUIDED,
+        (*UNGUIDED, "vae.renderer.search=true"),
+        ("vae.encoder.kind=image",),
+        (*CROP, "vae.losses.smoothness=0.5"),
+        (*CROP, "vae.losses.lpips=0.5"),
+        ("vae.losses.depth_kind=scale_invariant", "vae.losses.depth_invariance=1"),
+    ],
+)
+def test_passes_add_up_to_the_whole(tiny_shards: ShardSet, tiny_recipe: RecipeOf, changes: tuple[str, ...]) -> None:
+    recipe = tiny_recipe("vae.training.batch=4", *changes)
     loss, figures, gradient = _gradient(tiny_shards, recipe, 1)
     for passes in (2, 4):
         again, others, other = _gradient(tiny_shards, recipe, passes)
