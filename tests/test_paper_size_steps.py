@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from ln3d.backbones.frozen_maps import untrained_maps
+from ln3d.backbones.frozen_names import untrained_maps
 from ln3d.backbones.perceptual import untrained_lpips
 from ln3d.config.load import load_recipe
 from ln3d.config.recipe import Recipe

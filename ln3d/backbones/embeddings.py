@@ -77,7 +77,7 @@ def open_clip_embedding(model: str, file: Path | None, device: str) -> TextEmbed
     try:
         network = open_clip.create_model(model, pretrained=str(path), device=device).eval()
     except (RuntimeError, ValueError, OSError) as problem:
-        raise _unfit(path, model, problem) from None
+        raise unfit(path, model, problem) from None
     config, visual = open_clip.get_model_config(model), network.visual
     side = visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size
     tokens = open_clip.get_tokenizer(model)
@@ -115,7 +115,7 @@ def dinov2_embedding(model: str, file: Path | None, device: str) -> Embedding:
             model, pretrained=True, pretrained_cfg_overlay={"file": str(path)}, img_size=224, num_classes=0
         )
     except (RuntimeError, ValueError, KeyError, OSError) as problem:
-        raise _unfit(path, model, problem) from None
+        raise unfit(path, model, problem) from None
     network = network.eval().requires_grad_(False).to(device)
     config = network.pretrained_cfg
     name = "dinov2" if model == DINOV2 else f"dinov2:{model}"
@@ -127,15 +127,19 @@ DINOV2 = "vit_small_patch14_dinov2"
 
 def clip_file(model: str, file: Path | None) -> tuple[Path, str]:
     """Return where the weights of a CLIP are, see `open_clip_embedding`, and their hash; WeightsError for none."""
-    return _found(file, f"clip-{model}", f"clip:{model}")
+    return found_file(file, f"clip-{model}", f"clip:{model}")
 
 
 def dinov2_file(model: str, file: Path | None) -> tuple[Path, str]:
     """Return where the weights of a DINOv2 are, see `dinov2_embedding`, and their hash; WeightsError for none."""
-    return _found(file, f"dinov2-{model}", "dinov2" if model == DINOV2 else f"dinov2:{model}")
+    return found_file(file, f"dinov2-{model}", "dinov2" if model == DINOV2 else f"dinov2:{model}")
 
 
-def _found(file: Path | None, name: str, backbone: str) -> tuple[Path, str]:
+def found_file(file: Path | None, name: str, backbone: str) -> tuple[Path, str]:
+    """Return `file`, by default `name`.safetensors in the cache, and its hash; WeightsError where it is not there.
+
+    `backbone` is what a recipe calls the network.
+    """
     path = file or weights_folder() / f"{name}.safetensors"
     remedy = f"no package ships them: put a safetensors file there, or name yours: {backbone}=FILE"
     if path.suffix != ".safetensors":
@@ -143,6 +147,7 @@ def _found(file: Path | None, name: str, backbone: str) -> tuple[Path, str]:
     return path, file_sha256(path, remedy)
 
 
-def _unfit(path: Path, model: str, problem: Exception) -> WeightsError:
+def unfit(path: Path, model: str, problem: Exception) -> WeightsError:
+    """Return the error of a file whose weights are not those of `model`, with the first line of the `problem`."""
     first = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
     return WeightsError(f"{path} does not fit {model}: {first}", "take the file that belongs to this model")

@@ -9,6 +9,8 @@ from jaxtyping import Float32, UInt8
 from ln3d.backbones import efficientnet
 from ln3d.backbones.embeddings import DINOV2, clip_file, dinov2_embedding, dinov2_file, open_clip_embedding
 from ln3d.backbones.inception import Inception
+from ln3d.backbones.perceptual import lpips_file
+from ln3d.backbones.timm_networks import timm_file
 from ln3d.errors import RecipeError
 
 _NAMES = "inception, efficientnet-lite0, clip:MODEL, dinov2, dinov2:MODEL; those of CLIP and DINOv2 also with =FILE"
@@ -54,7 +56,7 @@ def load_backbone(name: str, device: str = "cpu") -> ImageBackbone:
         RecipeError: no backbone is called so.
         WeightsError: its weights are missing (the hint names the one command or file) or are not the expected ones.
     """
-    kind, model, path = _parsed(name)
+    kind, model, path = parsed(name)
     if name == "inception":
         return Inception(device)
     if name == efficientnet.NAME:
@@ -67,18 +69,22 @@ def load_backbone(name: str, device: str = "cpu") -> ImageBackbone:
 
 
 def local_sha256(name: str) -> str | None:
-    """Return the hash of the file that a CLIP or a DINOv2 is read from, which may be any that somebody put there.
+    """Return the hash of the file that a network is read from, where that may be any that somebody put there.
 
-    None for all other networks, whose hash is written in the program. WeightsError where there is no such file.
+    None for those whose hash is written in the program. WeightsError where there is no such file.
     """
-    kind, model, path = _parsed(name)
+    kind, model, path = parsed(name)
     if kind == "clip":
         return clip_file(model, path)[1]
+    if kind == "timm":
+        return timm_file(model, path)[1]
+    if kind == "lpips":
+        return None if path is None else lpips_file(model, path)[1]
     return dinov2_file(model or DINOV2, path)[1] if kind == "dinov2" else None
 
 
-def _parsed(name: str) -> tuple[str, str, Path | None]:
-    """Return the kind of a backbone, its model and its file; empty and None where they are not stated."""
+def parsed(name: str) -> tuple[str, str, Path | None]:
+    """Return the kind of a network, its model and its file; empty and None where they are not stated."""
     plain, _, file = name.partition("=")
     kind, _, model = plain.partition(":")
     return kind, model, Path(file).expanduser() if file else None

@@ -1,12 +1,16 @@
 """LPIPS: the distance of two pictures in the feature maps of a frozen network (Zhang et al. 2018), version 0.1."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ln3d.backbones.embeddings import found_file, unfit
 from ln3d.backbones.weights import LPIPS
 from ln3d.errors import RecipeError
 
@@ -78,20 +82,53 @@ class Lpips(nn.Module):
 
 
 def load_lpips(name: str) -> Lpips:
-    """Return LPIPS on the network `name`, `alex` or `vgg`, on the CPU; move it with `.to(device)`.
+    """Return LPIPS on the network `name`, on the CPU; move it with `.to(device)`.
+
+    `name` is `alex` or `vgg`, or one of them with =FILE: a safetensors file of one's own, laid out like those that
+    `ln3d fetch lpips` brings.
 
     Raises:
         RecipeError: there is no LPIPS of that name.
         WeightsError: its weights are missing (the hint is `ln3d fetch lpips`) or are not the expected ones.
     """
+    name, _, file = name.partition("=")
     _check_name(name)
+    if file:
+        return _own_lpips(name, Path(file).expanduser())
     weights = {key: torch.from_numpy(value.copy()) for key, value in LPIPS[name].read_tensors().items()}
     return Lpips(name, weights, LPIPS[name].sha256)
+
+
+def lpips_file(name: str, file: Path) -> tuple[Path, str]:
+    """Return a file of LPIPS' weights and its hash; WeightsError where it is not there."""
+    return found_file(file, f"lpips-{name}", f"lpips:{name}")
+
+
+def _own_lpips(name: str, file: Path) -> Lpips:
+    path, sha256 = lpips_file(name, file)
+    try:
+        weights = load_file(path)
+    except (SafetensorError, OSError) as problem:
+        raise unfit(path, f"LPIPS on {name}", problem) from None
+    expected = {key: tensor.shape for key, tensor in untrained_weights(name).items()}
+    wrong = sorted(key for key in expected.keys() | weights.keys() if expected.get(key) != _shape(weights.get(key)))
+    if wrong:
+        raise unfit(path, f"LPIPS on {name}", ValueError(f"{', '.join(wrong[:3])} is not there or has another shape"))
+    return Lpips(name, {key: tensor.float() for key, tensor in weights.items()}, sha256)
+
+
+def _shape(tensor: Tensor | None) -> torch.Size | None:
+    return None if tensor is None else tensor.shape
 
 
 def untrained_lpips(name: str) -> Lpips:
     """Return LPIPS on the network `name` whose weights are all zero and need no file; RecipeError as `load_lpips`."""
     _check_name(name)
+    return Lpips(name, untrained_weights(name))
+
+
+def untrained_weights(name: str) -> dict[str, Tensor]:
+    """Return zeros in the layout of a file of weights: `conv.N.weight`, `conv.N.bias`, and `head.N`."""
     weights, inputs = {}, 3
     for number, (width, side) in enumerate(_LAYERS[name]):
         weights[f"conv.{number}.weight"] = torch.zeros(width, inputs, side, side)
@@ -99,7 +136,7 @@ def untrained_lpips(name: str) -> Lpips:
         inputs = width
     compared = (_LAYERS[name][number][0] for number in _COMPARED[name])
     heads = {f"head.{number}": torch.zeros(width) for number, width in enumerate(compared)}
-    return Lpips(name, weights | heads)
+    return weights | heads
 
 
 def _check_name(name: str) -> None:

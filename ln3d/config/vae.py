@@ -1,8 +1,8 @@
 """Recipe sections of `train-vae`: encoder, latent, decoder, field, renderer, losses."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from ln3d.config.section import Section
 from ln3d.config.training import TrainingConfig
@@ -154,6 +154,12 @@ class SupervisionConfig(Section):
     """How many views of an object, always the same ones of the others, training ever sees; null is all."""
 
 
+def _lpips_name(name: str) -> str:
+    if name.partition("=")[0] not in ("alex", "vgg") or name.endswith("="):
+        raise ValueError("use alex or vgg, or one of them with a file of weights: alex=FILE")
+    return name
+
+
 class VaeLossConfig(Section):
     """Weights of the stage-1 losses."""
 
@@ -177,8 +183,9 @@ class VaeLossConfig(Section):
     """Turn of the rendered surface's normal from pixel to pixel (needs `crop` or `full` supervision)."""
     lpips: float = Field(0.0, ge=0)
     """Perceptual loss (needs `crop` or `full` supervision)."""
-    lpips_net: Literal["alex", "vgg"] = "alex"
-    """Network whose features the perceptual loss compares: AlexNet or VGG-16."""
+    lpips_net: Annotated[str, AfterValidator(_lpips_name)] = "alex"
+    """Network whose features the perceptual loss compares: AlexNet (`alex`) or VGG-16 (`vgg`), both with =FILE for
+    weights of one's own."""
     adversarial: float = Field(0.0, ge=0)
     """Fooling the discriminator to which pictures of input views are real and their renders are not (needs `crop` or
     `full` supervision)."""
@@ -199,8 +206,8 @@ class DiscriminatorConfig(Section):
     """Vision-aided discriminators: small heads that learn, on a frozen network that sees the pictures for them."""
 
     backbone: str = "dinov2"
-    """The frozen network: `dinov2[:MODEL]` of timm or `clip:ViT-...` of open_clip, both with =FILE for weights of one's
-    own; `lpips:alex` or `lpips:vgg`; `random`, filters that need no weights."""
+    """The frozen network: `dinov2[:MODEL]` or any other `timm:MODEL` of timm, `clip:MODEL` of open_clip, `lpips:alex`
+    or `lpips:vgg`, all with =FILE for weights of one's own; `random`, filters that need no weights."""
     levels: int = Field(3, ge=1, le=5)
     """Depths of the frozen network that have a head, evenly spread; one more head judges its summary."""
     hidden: int = Field(64, ge=4)

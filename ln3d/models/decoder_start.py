@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from ln3d.backbones.embeddings import Embedding
-from ln3d.backbones.frozen_maps import spread_depths, untrained_dinov2
+from ln3d.backbones.frozen_maps import spread_depths
 from ln3d.backbones.images import load_backbone
+from ln3d.backbones.timm_networks import untrained_dinov2
 from ln3d.config.vae import DecoderConfig
 from ln3d.errors import RecipeError
 from ln3d.models.decoder import Decoder, DecoderBlock

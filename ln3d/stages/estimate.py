@@ -11,7 +11,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from ln3d.backbones.frozen_maps import AnyFrozen, untrained_maps
+from ln3d.backbones.frozen_maps import AnyFrozen
+from ln3d.backbones.frozen_names import untrained_maps
 from ln3d.config.recipe import Recipe
 from ln3d.models.autoencoder import Autoencoder
 from ln3d.models.decoder import count_parameters

@@ -12,9 +12,9 @@ from ln3d.config.training import INDIFFERENT
 from ln3d.errors import ArtifactError, RecipeError
 
 Hashes = Mapping[str, str]
-"""Of local files of weights, by what they are for: `decoder_start`, `discriminators`."""
+"""Of local files of weights, by what they are for: `decoder_start`, `discriminators`, `perceptual`."""
 NONE_LOCAL: Hashes = {}
-_LOCAL = ("decoder_start", "discriminators")
+_LOCAL = ("decoder_start", "discriminators", "perceptual")
 _SECTIONS = {"vae": "vae", "denoiser": "diffusion"}
 
 

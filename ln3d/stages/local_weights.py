@@ -18,6 +18,8 @@ def local_weights(config: VaeConfig, started: bool, stated: Hashes) -> dict[str,
         names["decoder_start"] = config.decoder.initial
     if view_kinds(config):
         names["discriminators"] = config.discriminators.backbone
+    if config.losses.lpips > 0:
+        names["perceptual"] = f"lpips:{config.losses.lpips_net}"
     found = {role: _hash(name, stated.get(role)) for role, name in names.items()}
     return {role: sha256 for role, sha256 in found.items() if sha256 is not None}
 

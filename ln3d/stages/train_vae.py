@@ -176,9 +176,8 @@ def _publish(
     }
     if task.decoder_start is not None:
         details["decoder_start"] = {"name": recipe.vae.decoder.initial, "sha256": task.decoder_start}
-    if "discriminators" in local:
-        own = recipe.vae.discriminators.backbone
-        details["discriminators"] = {"name": own, "sha256": local["discriminators"]}
+    named = {"discriminators": recipe.vae.discriminators.backbone, "perceptual": recipe.vae.losses.lpips_net}
+    details |= {role: {"name": name, "sha256": local[role]} for role, name in named.items() if role in local}
     path = workspace.path("vae")
     with publish(path, "vae", recipe=recipe, inputs=inputs, details=details, fingerprint=mark) as scratch:
         save_tensors(scratch / "weights.safetensors", {name: networks.state_dict()[name] for name in trained.weights})

@@ -9,7 +9,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ln3d.backbones.frozen_maps import FrozenMaps, check_frozen_maps, load_frozen_maps
+from ln3d.backbones.frozen_maps import FrozenMaps
+from ln3d.backbones.frozen_names import check_frozen_maps, load_frozen_maps
 from ln3d.backbones.perceptual import Lpips, load_lpips
 from ln3d.config.training import TrainingConfig
 from ln3d.config.vae import SupervisionConfig, VaeConfig
@@ -175,7 +176,7 @@ def _lpips(name: str, side: int) -> Lpips:
     network = load_lpips(name)
     if side < network.smallest:
         raise RecipeError(
-            f"LPIPS on {name} compares pictures of at least {network.smallest} pixels, not {side}",
+            f"LPIPS on {name.partition('=')[0]} compares pictures of at least {network.smallest} pixels, not {side}",
             "raise vae.supervision.crop, or vae.supervision.resolution where whole views are compared",
         )
     return network

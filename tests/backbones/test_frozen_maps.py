@@ -6,19 +6,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ln3d.backbones import frozen_maps
-from ln3d.backbones.embeddings import Embedding
 from ln3d.backbones.frozen_maps import (
     FrozenFilters,
     FrozenLpips,
     FrozenMaps,
+    FrozenPyramid,
     FrozenTransformer,
-    check_frozen_maps,
     clip_maps,
-    load_frozen_maps,
+    dinov2_maps,
     spread_depths,
     timm_maps,
-    untrained_maps,
 )
 from ln3d.backbones.perceptual import Lpips, untrained_lpips
 from ln3d.backbones.torchvision_import import import_torchvision
@@ -86,7 +83,7 @@ def _check(maps: FrozenTransformer, patches: int, width: int) -> None:
     assert picture.grad is not None and picture.grad.isfinite().all() and picture.grad.any()
 
 
-def _timm() -> Any:
+def _dinov2() -> Any:
     import_torchvision()
     from timm.models.vision_transformer import VisionTransformer
 
@@ -111,33 +108,78 @@ class _Clip(nn.Module):
         return self.visual(pictures)
 
 
-def test_a_transformer_of_timm() -> None:
-    _check(timm_maps(_timm(), levels=2), patches=2, width=16)
+def test_a_transformer_like_dinov2() -> None:
+    _check(dinov2_maps(_dinov2(), levels=2), patches=2, width=16)
 
 
 def test_the_picture_tower_of_open_clip() -> None:
     _check(clip_maps(_Clip().visual, levels=3), patches=2, width=16)
 
 
-def _called(monkeypatch: pytest.MonkeyPatch, backbone: object) -> None:
-    monkeypatch.setattr(frozen_maps, "load_backbone", lambda name, device: backbone)
+def _resnet() -> Any:
+    import_torchvision()
+    import timm
+
+    torch.manual_seed(0)
+    return timm.create_model("test_resnet", num_classes=0).eval()
 
 
-def test_they_are_found_by_the_name_of_the_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for network, levels in ((_timm(), 4), (_Clip().encode_image, 3)):
-        _called(monkeypatch, Embedding("x", "", 8, 16, network, (0.5,) * 3, (0.5,) * 3, "cpu"))
-        maps = load_frozen_maps("x", levels)
-        assert len(maps(torch.rand(1, 3, 9, 9)).levels) == len(maps.widths) == levels
+def test_a_convolutional_network_of_timm_gives_the_outputs_of_its_stages() -> None:
+    network = _resnet()
+    maps = timm_maps(network, levels=3)
+    pictures = torch.rand(2, 3, 48, 40)
+    resized = nn.functional.interpolate(pictures, (160, 160), mode="bilinear", antialias=True)
+    stem = network.act1(network.bn1(network.conv1((resized - 0.5) / 0.5)))
+    x = network.maxpool(stem)
+    stages = [x := layer(x) for layer in (network.layer1, network.layer2, network.layer3, network.layer4)]
+    found = maps(pictures)
+    assert maps.widths == (32, 48, 96) and maps.summary_width == 96
+    for level, stage in zip(found.levels, (stem, stages[1], stages[3]), strict=True):
+        torch.testing.assert_close(level, stage)
+    torch.testing.assert_close(found.summary, stages[3].mean(dim=(2, 3)))
 
 
-def test_what_is_no_transformer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    convolutional = nn.Module()
-    convolutional.visual = nn.Conv2d(3, 4, 3)
-    method = _Clip.encode_image.__get__(convolutional)
-    for backbone in (object(), Embedding("x", "", 8, 16, method, (0.5,) * 3, (0.5,) * 3, "cpu")):
-        _called(monkeypatch, backbone)
-        with pytest.raises(RecipeError, match="inception is no vision transformer"):
-            load_frozen_maps("inception")
+def test_statistics_of_a_batch_are_not_touched() -> None:
+    maps = timm_maps(_resnet(), levels=2)
+    before = {name: value.clone() for name, value in maps.network.state_dict().items()}
+    nn.Sequential(maps).train()(torch.rand(2, 3, 16, 16))
+    assert all(torch.equal(before[name], value) for name, value in maps.network.state_dict().items())
+
+
+def _check_pyramid(maps: FrozenPyramid) -> None:
+    picture = torch.rand(2, 3, 20, 20, requires_grad=True)
+    found = maps(picture)
+    assert tuple(level.shape[1] for level in found.levels) == maps.widths
+    assert found.summary.shape == (2, maps.summary_width)
+    (slope,) = torch.autograd.grad(maps(picture, twice=True).summary.square().sum(), picture, create_graph=True)
+    slope.square().sum().backward()
+    assert picture.grad is not None and picture.grad.isfinite().all() and picture.grad.any()
+    assert all(p.grad is None for p in maps.parameters())
+
+
+@pytest.mark.parametrize("model", ["test_resnet", "test_convnext", "test_efficientnet", "test_vit"])
+def test_any_network_of_timm_has_two_derivatives_in_the_picture_and_stays_as_it_is(model: str) -> None:
+    import_torchvision()
+    import timm
+
+    torch.manual_seed(0)
+    _check_pyramid(timm_maps(timm.create_model(model, num_classes=0), levels=3))
+
+
+def test_the_residual_picture_tower_of_open_clip() -> None:
+    import_torchvision()
+    from open_clip.modified_resnet import ModifiedResNet
+
+    torch.manual_seed(0)
+    maps = clip_maps(ModifiedResNet(layers=(1, 1, 1, 1), output_dim=8, heads=2, image_size=32, width=4), levels=2)
+    assert isinstance(maps, FrozenPyramid)
+    _check_pyramid(maps)
+
+
+def test_more_levels_than_a_network_has_are_refused() -> None:
+    with pytest.raises(RecipeError, match="ResNet has 5 feature maps, not 6") as error:
+        timm_maps(_resnet(), levels=6)
+    assert "at most 5" in error.value.hint
 
 
 def _lpips() -> Lpips:
@@ -162,8 +204,8 @@ def test_random_filters_are_always_the_same_and_keep_their_scale() -> None:
     torch.manual_seed(1)
     one = FrozenFilters(3)
     torch.manual_seed(2)
-    other, pictures = load_frozen_maps("random", 3), torch.rand(4, 3, 32, 32)
-    assert isinstance(one, FrozenMaps) and isinstance(other, FrozenFilters)
+    other, pictures = FrozenFilters(3), torch.rand(4, 3, 32, 32)
+    assert isinstance(one, FrozenMaps)
     levels, again = one(pictures).levels, other(pictures).levels
     assert all(torch.equal(level, same) for level, same in zip(levels, again, strict=True))
     assert [tuple(level.shape[1:]) for level in levels] == [(16, 16, 16), (32, 8, 8), (64, 4, 4)]
@@ -179,36 +221,3 @@ def test_convolutions_stay_as_they_are_and_have_two_derivatives_in_the_picture(m
     (slope,) = torch.autograd.grad(maps(picture, twice=True).summary.square().sum(), picture, create_graph=True)
     slope.square().sum().backward()
     assert picture.grad is not None and picture.grad.isfinite().all() and picture.grad.any()
-
-
-@pytest.mark.parametrize(
-    ("name", "widths", "weights"),
-    [
-        ("dinov2", (384,) * 3, 22_056_192 - 384 * (37**2 - 16**2)),  # timm's count, with positions for 16 x 16 patches
-        ("clip:ViT-B-32=somewhere.safetensors", (768,) * 3, 87_849_216),  # 86 M and the projection, as CLIP's paper has
-        ("lpips:alex", (64, 384, 256), 2_469_696 + 1152),  # AlexNet's convolutions, and a weight for each channel
-        ("lpips:vgg", (64, 256, 512), 14_714_688 + 1472),
-        ("random", (16, 32, 64), 27 * 16 + 9 * 16 * 32 + 9 * 32 * 64),
-    ],
-)
-def test_they_are_counted_without_their_files(name: str, widths: tuple[int, ...], weights: int) -> None:
-    maps = untrained_maps(name)
-    tensors = [
-        tensor for tensor in (*maps.parameters(), *maps.buffers()) if tensor.numel() > 3
-    ]  # no mean, no deviation
-    assert all(tensor.is_meta for tensor in tensors)
-    assert maps.widths == widths
-    assert sum(tensor.numel() for tensor in tensors) == weights
-
-
-@pytest.mark.parametrize("name", ["inception", "clip", "clip:", "lpips", "dinov3", "randomly", ""])
-def test_names_of_other_kinds_are_refused_at_once(name: str) -> None:
-    with pytest.raises(RecipeError, match="discriminators cannot look at") as error:
-        check_frozen_maps(name)
-    assert "lpips:alex" in error.value.hint
-
-
-@pytest.mark.parametrize("name", ["dinov2:resnet", "clip:ViT-Z", "clip:RN50", "lpips:squeeze"])
-def test_models_that_there_are_not_cannot_be_counted(name: str) -> None:
-    with pytest.raises(RecipeError):
-        untrained_maps(name)

@@ -11,9 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from ln3d.artifacts.tensors import load_tensors
+from ln3d.artifacts.tensors import load_tensors, save_tensors
 from ln3d.artifacts.workspace import Workspace
 from ln3d.backbones.frozen_maps import FrozenFilters
+from ln3d.backbones.perceptual import untrained_weights
+from ln3d.backbones.timm_networks import untrained_timm
 from ln3d.config.load import recipe_from_dict
 from ln3d.config.recipe import Recipe
 from ln3d.errors import ArtifactError, RecipeError, WeightsError
@@ -210,6 +212,38 @@ def test_a_training_is_another_where_a_local_file_of_weights_is(
         train_vae.run(recipe, own_run, QUIET)
     file.unlink()  # what is gone has not become another
     assert train_vae.run(recipe, own_run, QUIET) == report
+
+
+def test_local_networks_of_every_kind_are_trained_with_and_named(
+    own_run: Workspace, tiny_recipe: RecipeOf, tmp_path: Path
+) -> None:
+    """A discriminator that looks through a ResNet of timm, and LPIPS on VGG, both with weights of one's own."""
+    eyes, vgg = tmp_path / "eyes.safetensors", tmp_path / "vgg.safetensors"
+    save_tensors(eyes, untrained_timm("test_resnet").state_dict())
+    save_tensors(vgg, untrained_weights("vgg"))
+    changes = ("vae.supervision.kind=full", "vae.losses.lpips=1", f"vae.losses.lpips_net=vgg={vgg}")
+    recipe = tiny_recipe(*SHORT, *GAN, *changes, f"vae.discriminators.backbone=timm:test_resnet={eyes}")
+    train_vae.run(recipe, own_run, QUIET)
+    artifact = own_run.open("vae")
+    assert artifact.manifest.details["discriminators"] == {
+        "name": f"timm:test_resnet={eyes}",
+        "sha256": hashlib.sha256(eyes.read_bytes()).hexdigest(),
+    }
+    assert artifact.manifest.details["perceptual"] == {
+        "name": f"vgg={vgg}",
+        "sha256": hashlib.sha256(vgg.read_bytes()).hexdigest(),
+    }
+    drawn = {series.name for series in read_series(artifact.file("metrics.jsonl"))}
+    assert drawn >= {"lpips", "discriminator", "discriminator_novel"}
+    vgg.write_bytes(vgg.read_bytes() + b" ")
+    with pytest.raises(ArtifactError, match="was made with another recipe or from other inputs"):
+        train_vae.run(recipe, own_run, QUIET)
+
+
+def test_lpips_is_on_alexnet_or_vgg(tiny_recipe: RecipeOf) -> None:
+    for name in ("squeeze", "alex=", "squeeze=weights.safetensors"):
+        with pytest.raises(RecipeError, match="use alex or vgg, or one of them with a file of weights"):
+            tiny_recipe(f"vae.losses.lpips_net={name}")
 
 
 def test_what_is_missing_is_said_before_anything_is_done(tmp_path: Path, tiny_recipe: RecipeOf) -> None:

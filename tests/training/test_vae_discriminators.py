@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from vae_tasks import STEP, losses_of, task_of
 
-from ln3d.backbones.frozen_maps import FrozenFilters, timm_maps
+from ln3d.backbones.frozen_maps import FrozenFilters, dinov2_maps
 from ln3d.backbones.torchvision_import import import_torchvision
 from ln3d.config.recipe import Recipe
 from ln3d.data.shards import ShardSet
@@ -129,7 +129,7 @@ def test_a_vision_transformer_looks_under_bf16_with_the_penalty(tiny_shards: Sha
     torch.manual_seed(0)
     network = VisionTransformer(img_size=28, patch_size=14, embed_dim=16, depth=4, num_heads=2, num_classes=0)
     recipe = tiny_recipe(*BOTH, "vae.discriminators.r1=1")
-    task = VaeTask(tiny_shards, [0, 1], [], recipe.vae, 0, frozen=timm_maps(network, 2))
+    task = VaeTask(tiny_shards, [0, 1], [], recipe.vae, 0, frozen=dinov2_maps(network, 2))
     with torch.autocast("cpu", torch.bfloat16):
         total, terms = task.loss(task.batch(0, 0, range(2)), 0)
     total.backward()
