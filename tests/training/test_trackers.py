@@ -67,6 +67,21 @@ def test_a_tracker_is_told_every_line_and_closed(tmp_path: Path, monkeypatch: py
     assert [_Notebook.heard[0], _Notebook.heard[-1]] == [("opened", "train-vae"), ("closed", None)]
 
 
+def test_tensorboard_itself_shows_what_was_told(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with open_trackers(["tensorboard"], "train-vae", tmp_path / "logs") as opened:
+        log = Log(tmp_path / "metrics.jsonl", opened)
+        for step in (1, 2):
+            log.step(step, 0.5 / step, {"colour": torch.tensor(0.25)}, seconds=1.0, waited=0.0)
+        log.validation(2, {"psnr": 12.0})
+    read = EventAccumulator(str(tmp_path / "logs" / "train-vae")).Reload()
+    shown = {name: [(event.step, event.value) for event in read.Scalars(name)] for name in read.Tags()["scalars"]}
+    assert shown["loss"] == [(1, 0.5), (2, 0.25)]
+    assert shown["colour"] == [(1, 0.25), (2, 0.25)]
+    assert shown["validation/psnr"] == [(2, 12.0)]
+
+
 def test_without_trackers_nothing_is_opened(tmp_path: Path) -> None:
     with open_trackers([], "train-vae", tmp_path / "logs") as opened:
         assert opened == []

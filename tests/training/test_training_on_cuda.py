@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from ln3d.backbones.frozen_maps import FrozenPyramid, timm_maps
+from ln3d.backbones.perceptual import Lpips, untrained_weights
+from ln3d.backbones.timm_networks import untrained_timm
 from ln3d.config.recipe import Recipe
 from ln3d.data.pictures import Pictures
 from ln3d.data.shards import ShardSet
@@ -26,13 +29,35 @@ GAN = (
     "vae.discriminators.backbone=random",
     "vae.discriminators.levels=2",
     "vae.discriminators.r1=1",
+    "vae.discriminators.r1_every=3",
     "vae.losses.adversarial=0.5",
     "vae.losses.adversarial_novel=0.25",
 )
 
 
-def _task(shards: ShardSet, recipe: Recipe, device: str) -> VaeTask:
-    task = VaeTask(shards, range(7), [7, 8], recipe.vae, recipe.seed)
+SMOOTH = ("vae.supervision.kind=crop", "vae.supervision.crop=8", "vae.losses.smoothness=0.5")
+LPIPS = ("vae.supervision.kind=full", "vae.losses.lpips=1", "vae.losses.lpips_net=vgg")
+TRANSFORMER = "vae.discriminators.backbone=timm:test_vit"
+INVARIANT = ("vae.losses.depth_kind=scale_invariant",)
+
+
+def _lpips(name: str) -> Lpips:
+    """Return LPIPS with random weights of the right scale."""
+    draw = torch.Generator().manual_seed(0)
+    weights = untrained_weights(name)
+    for tensor in weights.values():
+        tensor.normal_(0, (2 / max(tensor[0].numel(), 1)) ** 0.5, generator=draw)
+    return Lpips(name, {key: tensor.abs() if "head" in key else tensor for key, tensor in weights.items()})
+
+
+def _transformer() -> FrozenPyramid:
+    torch.manual_seed(0)
+    return timm_maps(untrained_timm("test_vit"), levels=2)
+
+
+def _task(shards: ShardSet, recipe: Recipe, device: str, frozen: FrozenPyramid | None = None) -> VaeTask:
+    perceptual = _lpips(recipe.vae.losses.lpips_net) if recipe.vae.losses.lpips > 0 else None
+    task = VaeTask(shards, range(7), [7, 8], recipe.vae, recipe.seed, perceptual, frozen)
     task.networks.to(device)
     if task.discriminators is not None:
         task.discriminators.to(device)
@@ -41,15 +66,37 @@ def _task(shards: ShardSet, recipe: Recipe, device: str) -> VaeTask:
 
 @pytest.mark.parametrize(
     "overrides",
-    [(), IMAGE, (*IMAGE, "vae.renderer.search=true"), GAN, ("vae.training.gradient_checkpointing=true",)],
-    ids=["aligned", "image", "search", "discriminators", "checkpointing"],
+    [
+        (),
+        IMAGE,
+        (*IMAGE, "vae.renderer.search=true"),
+        GAN,
+        (*GAN, TRANSFORMER),
+        ("vae.training.gradient_checkpointing=true",),
+        SMOOTH,
+        LPIPS,
+        INVARIANT,
+    ],
+    ids=[
+        "aligned",
+        "image",
+        "search",
+        "discriminators",
+        "transformer",
+        "checkpointing",
+        "smoothness",
+        "lpips",
+        "scale-invariant",
+    ],
 )
 def test_loss_and_gradient_are_those_of_the_cpu(
     tiny_shards: ShardSet, tiny_recipe: RecipeOf, overrides: tuple[str, ...]
 ) -> None:
+    """In the middle of the KL ramp, and when the discriminators' penalty is due."""
     outcomes = []
     for device in ("cpu", DEVICE):
-        task = _task(tiny_shards, tiny_recipe(FP32, *overrides), device)
+        frozen = _transformer() if TRANSFORMER in overrides else None
+        task = _task(tiny_shards, tiny_recipe(FP32, *overrides), device, frozen)
         batch = {name: value.to(device) for name, value in task.batch(0, 0, range(2)).items()}
         total, terms = task.loss(batch, 3)
         total.backward()
