@@ -39,7 +39,7 @@ class TrainingConfig(Section):
     warmup: int = Field(100, ge=0)
     """Steps of linear warm-up."""
     weight_decay: float = Field(0.01, ge=0)
-    """AdamW's decay, of matrices only."""
+    """AdamW's decay, of all that has two or more axes: no biases, norms and vectors."""
     weight_decays: dict[str, Annotated[float, Field(ge=0)]] = {}
     """The decay of sub-networks by name, such as {encoder: 0.001}, instead of weight_decay."""
     betas: tuple[float, float] = (0.9, 0.99)

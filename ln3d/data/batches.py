@@ -46,21 +46,22 @@ class VaeBatches:
         check_views(self.config, self.shards.views)
         check_lacks(self.config, self.shards.lacks)
         self.pictures = Pictures(self.shards)
-        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
+        self._order: tuple[tuple[int, int], np.ndarray] = ((-1, 0), np.empty(0, dtype=np.int64))
 
     def __call__(self, step: int, retries: int, samples: range) -> Batch:
         """Return the part `samples` of the batch of `step`; `retries` counts roll-backs after a non-finite loss."""
         parts = [self._sample(step * self.config.training.batch + sample, step, retries) for sample in samples]
         return {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
 
-    def _object(self, position: int) -> int:
+    def _object(self, position: int, retries: int) -> int:
         epoch, place = divmod(position, len(self.objects))
-        if self._order[0] != epoch:
-            self._order = (epoch, numpy_generator(self.seed, "order", epoch).permutation(len(self.objects)))
+        if self._order[0] != (epoch, retries):
+            random = numpy_generator(self.seed, "order", epoch, *([retries] if retries else []))
+            self._order = ((epoch, retries), random.permutation(len(self.objects)))
         return self.objects[int(self._order[1][place])]
 
     def _sample(self, position: int, step: int, retries: int) -> Batch:
-        index = self._object(position)
+        index = self._object(position, retries)
         random = numpy_generator(self.seed, "vae", position, retries)
         inputs, supervised = choose_views(random, self.shards.views, self.config, self._known(index))
         progress = step / self.config.training.steps

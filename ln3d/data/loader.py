@@ -26,9 +26,12 @@ class _Steps(Dataset[dict[str, Tensor] | LN3DError]):
 
 
 def batches(
-    batch: BatchOfStep, steps: range, retries: int, samples: range, workers: int
+    batch: BatchOfStep, steps: range, retries: int, samples: range, workers: int, *, pinned: bool = False
 ) -> Generator[dict[str, Tensor], None, None]:
-    """Yield the batches of `steps` in order; the same for any number of `workers`, who leave when it is closed."""
+    """Yield the batches of `steps` in order; the same for any number of `workers`, who leave when it is closed.
+
+    `pinned` puts them where a CUDA device can fetch them while the processor goes on.
+    """
     # A recipe's number of workers may well exceed a machine's cores.
     warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
     loader = DataLoader(
@@ -37,6 +40,7 @@ def batches(
         sampler=steps,
         num_workers=workers,
         prefetch_factor=4 if workers else None,
+        pin_memory=pinned,
         worker_init_fn=_settle,
     )
     for made in loader:

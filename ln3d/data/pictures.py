@@ -1,4 +1,4 @@
-"""Decoded views on white, kept in memory after the first look."""
+"""Decoded views on white, kept in memory after the first look where a good part of them can be."""
 
 from collections.abc import Sequence
 
@@ -12,6 +12,8 @@ from ln3d.data.shards import ShardSet
 from ln3d.errors import RecipeError
 
 _CACHE_BYTES = 2 << 30
+_WORTH_IT = 1 / 4  # of the views there are: with fewer of them kept, hardly any look finds its view
+_PIXEL_BYTES = 8  # four of colour and coverage, four of depth
 
 
 class Pictures:
@@ -21,6 +23,8 @@ class Pictures:
         self.shards = shards
         self._kept: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
         self._bytes = 0
+        whole = len(shards.objects) * shards.views * shards.resolution**2 * _PIXEL_BYTES
+        self._most = _CACHE_BYTES if whole * _WORTH_IT <= _CACHE_BYTES else 0
 
     def stack(
         self, index: int, views: Sequence[int], side: int | None = None
@@ -87,7 +91,7 @@ class Pictures:
         else:
             depth = self.shards.depth(index, view).astype(np.float32)
         size = colour.nbytes + depth.nbytes
-        if self._bytes + size <= _CACHE_BYTES:
+        if self._bytes + size <= self._most:
             self._kept[index, view] = (colour, depth)
             self._bytes += size
         return colour, depth

@@ -3,6 +3,7 @@
 import json
 import os
 import zlib
+from collections import OrderedDict
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -20,6 +21,7 @@ from ln3d.errors import ArtifactError
 __all__ = ["CATALOGUE_NAME", "ObjectRecord", "Rejection", "ShardSet"]
 
 CATALOGUE_NAME = "catalogue.json"
+_AT_HAND = 64  # shards whose files and indices stay open: systems allow a process some thousand, memory not many more
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,8 @@ class ShardSet:
             for i, record in enumerate(catalogue["objects"])
         ]
         self.rejected = [Rejection(**record) for record in catalogue["rejected"]]
-        self._open: dict[tuple[int, int], int] = {}
-        self._indices: dict[int, Index] = {}
+        self._open: OrderedDict[tuple[int, int], int] = OrderedDict()
+        self._indices: OrderedDict[int, Index] = OrderedDict()
         self._fetched = FetchedObjects(artifact) if isinstance(artifact, RemoteArtifact) else None
 
     @property
@@ -141,14 +143,14 @@ class ShardSet:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the open files behind when sent to another process."""
-        return {**self.__dict__, "_open": {}}
+        return {**self.__dict__, "_open": OrderedDict()}
 
     def close(self) -> None:
         """Close the files that this process has opened, forget what it has fetched; both come again when needed."""
         for (process, _), descriptor in self._open.items():
             if process == os.getpid():
                 os.close(descriptor)
-        self._open = {}
+        self._open.clear()
         if self._fetched is not None:
             self._fetched.forget()
 
@@ -161,6 +163,9 @@ class ShardSet:
     def _index(self, number: int) -> Index:
         if number not in self._indices:
             self._indices[number] = parsed_index(self.artifact.verified(index_name(number)))
+            if len(self._indices) > _AT_HAND:
+                self._indices.popitem(last=False)
+        self._indices.move_to_end(number)
         return self._indices[number]
 
     def _stored(self, number: int, key: str, name: str) -> bytes:
@@ -178,6 +183,9 @@ class ShardSet:
         place = (os.getpid(), number)
         if place not in self._open:
             self._open[place] = os.open(self.artifact.file(shard_name(number)), os.O_RDONLY)
+            if len(self._open) > _AT_HAND:
+                os.close(self._open.popitem(last=False)[1])
+        self._open.move_to_end(place)
         return self._open[place]
 
     def _damaged(self, number: int, member: str, what: str) -> ArtifactError:

@@ -1,5 +1,7 @@
 """Distances along rays: stratified, in a band, and where something is."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -9,20 +11,12 @@ _FLOOR = 0.01
 _EVENLY = 0.3
 
 
-class PartGenerator(torch.Generator):
-    """Draws for the objects from `first` on, of a batch of `batch`, the jitter that they have in the whole batch."""
-
-    def __new__(cls, first: int, batch: int, seed: int) -> "PartGenerator":
-        """Return a CPU generator; `seed` as for a plain one."""
-        return super().__new__(cls)
-
-    def __init__(self, first: int, batch: int, seed: int) -> None:
-        self.first, self.batch = first, batch
-        self.manual_seed(seed)
+Jitter = torch.Generator | Sequence[torch.Generator]
+"""Where random numbers come from: one generator, or one for each object of a batch, the first axis."""
 
 
 def stratified(
-    near: Float[Tensor, "*r"], far: Float[Tensor, "*r"], count: int, generator: torch.Generator | None = None
+    near: Float[Tensor, "*r"], far: Float[Tensor, "*r"], count: int, generator: Jitter | None = None
 ) -> Float[Tensor, "*r s"]:
     """Return `count` ascending distances, one in each of as many equal bins (NeRF, eq. 2).
 
@@ -36,7 +30,7 @@ def importance(
     edges: Float[Tensor, "*r edges"],
     weights: Float[Tensor, "*r cells"],
     count: int,
-    generator: torch.Generator | None = None,
+    generator: Jitter | None = None,
 ) -> Float[Tensor, "*r s"]:
     """Return `count` ascending distances distributed like `weights` over the cells between `edges`.
 
@@ -57,9 +51,7 @@ def equal_bins(
     return torch.cat([edges[..., :1], inner, edges[..., -1:]], dim=-1)
 
 
-def one_per_bin(
-    borders: Float[Tensor, "*r borders"], generator: torch.Generator | None = None
-) -> Float[Tensor, "*r s"]:
+def one_per_bin(borders: Float[Tensor, "*r borders"], generator: Jitter | None = None) -> Float[Tensor, "*r s"]:
     """Return the middle of every bin, or with a `generator` a uniformly random place in it.
 
     The middle makes the quadrature over the bins one of second order, however unequal they are.
@@ -111,7 +103,7 @@ def guided(
     depth: Float[Tensor, "*r"],
     counts: tuple[int, int],
     band: float,
-    generator: torch.Generator | None = None,
+    generator: Jitter | None = None,
 ) -> Float[Tensor, "*r s"]:
     """Return ascending distances for rays of known `depth` (0 where nothing is hit).
 
@@ -126,9 +118,7 @@ def guided(
     return torch.where(depth[..., None] > 0, hit.sort(dim=-1).values, missed)
 
 
-def _bin_shares(
-    shape: tuple[int, ...], count: int, like: Tensor, generator: torch.Generator | None
-) -> Float[Tensor, "*r s"]:
+def _bin_shares(shape: tuple[int, ...], count: int, like: Tensor, generator: Jitter | None) -> Float[Tensor, "*r s"]:
     """Return numbers in [0, 1), one in each of `count` equal bins."""
     index = torch.arange(count, device=like.device, dtype=like.dtype)
     if generator is None:
@@ -136,8 +126,8 @@ def _bin_shares(
     return (index + _uniform((*shape, count), generator, like.dtype).to(like.device)) / count
 
 
-def _uniform(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
-    """Return numbers in [0, 1); a CPU generator gives the same ones whatever the device of the rays."""
-    whole = (generator.batch, *shape[1:]) if isinstance(generator, PartGenerator) else shape
-    numbers = torch.rand(whole, generator=generator, device=generator.device, dtype=dtype)
-    return numbers[generator.first :][: shape[0]] if isinstance(generator, PartGenerator) else numbers
+def _uniform(shape: tuple[int, ...], jitter: Jitter, dtype: torch.dtype) -> Tensor:
+    """Return numbers in [0, 1); CPU generators give the same ones whatever the device of the rays."""
+    if isinstance(jitter, torch.Generator):
+        return torch.rand(shape, generator=jitter, device=jitter.device, dtype=dtype)
+    return torch.stack([_uniform(shape[1:], own, dtype) for own in jitter])

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ln3d.geometry.rays import box_interval
-from ln3d.geometry.sampling import equal_bins, flattened, one_per_bin
+from ln3d.geometry.sampling import Jitter, equal_bins, flattened, one_per_bin
 from ln3d.geometry.volume import ray_weights
 from ln3d.rendering.fields import Field
 
@@ -82,7 +82,7 @@ def place_samples(
     origins: Float[Tensor, "b r 3"],
     directions: Float[Tensor, "b r 3"],
     count: int,
-    generator: torch.Generator | None = None,
+    generator: Jitter | None = None,
 ) -> Placed:
     """Return `count` samples per ray, most of them where the grid's density would stop the light.
 

@@ -11,7 +11,16 @@ from torch import Tensor
 
 from ln3d.config.vae import RendererConfig
 from ln3d.geometry.rays import box_interval, image_rays
-from ln3d.geometry.sampling import equal_bins, flattened, guided, importance, one_per_bin, stratified, widened
+from ln3d.geometry.sampling import (
+    Jitter,
+    equal_bins,
+    flattened,
+    guided,
+    importance,
+    one_per_bin,
+    stratified,
+    widened,
+)
 from ln3d.geometry.volume import cell_edges, composite, expected_depth, ray_weights
 from ln3d.rendering.fields import Field
 from ln3d.rendering.occupancy import Occupancy, meets, place_samples
@@ -45,7 +54,7 @@ def render_rays(
     directions: Float[Tensor, "b r 3"],
     config: RendererConfig,
     *,
-    generator: torch.Generator | None = None,
+    generator: Jitter | None = None,
     depth_hint: Float[Tensor, "b r"] | None = None,
     search: Field | None = None,
     occupancy: Occupancy | None = None,
@@ -164,7 +173,7 @@ def _render_occupied(
     directions: Float[Tensor, "b r 3"],
     config: RendererConfig,
     occupancy: Occupancy,
-    generator: torch.Generator | None = None,
+    generator: Jitter | None = None,
     tile: int | None = None,
 ) -> Rendered:
     """Render the rays that meet something, `tile` of them at a time or all at once; the others see white."""

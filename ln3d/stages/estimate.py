@@ -28,8 +28,8 @@ from ln3d.training.vae_step import shown_pictures
 GPUS = 8
 UTILISATION = 0.4
 """Share of the peak that a well-made training reaches; stated, not measured."""
-PEAK = {"bf16": 312e12, "fp32": 156e12}
-"""Operations per second of an A100's tensor cores, dense; fp32 is TF32 (NVIDIA's data sheet)."""
+PEAK = {"bf16": 312e12, "fp32": 19.5e12}
+"""Operations per second of an A100, dense (NVIDIA's data sheet); fp32 without TF32, which would blur the geometry."""
 PAPER_STEPS, PAPER_DAYS = 800_000, 7
 """LN3Diff: iterations of each stage, and days on 8 A100 for both stages together."""
 _STATE_BYTES = 20  # per weight, in fp32: itself, its gradient, AdamW's two moments, the moving average

@@ -33,6 +33,9 @@ class State:
     """The discriminators that the networks have to fool, if any."""
     step: int = 0
     retries: int = 0
+    """How often the training has gone back after a loss that was not finite."""
+    setbacks: int = 0
+    """How many of these came since it last got further."""
 
 
 def save(state: State, folder: Path, fingerprint: str) -> None:
@@ -40,7 +43,7 @@ def save(state: State, folder: Path, fingerprint: str) -> None:
     path = folder / _name(state)
     if (path / MANIFEST_NAME).exists():
         return
-    details = {"step": state.step, "retries": state.retries}
+    details = {"step": state.step, "retries": state.retries, "setbacks": state.setbacks}
     with publish(path, "checkpoint", recipe={"name": folder.name}, details=details, fingerprint=fingerprint) as scratch:
         save_tensors(scratch / "weights.safetensors", state.networks.state_dict())
         save_tensors(scratch / "ema.safetensors", state.ema.weights)
@@ -78,7 +81,9 @@ def restore(state: State, folder: Path, fingerprint: str) -> bool:
         load_optimiser(optimiser, networks, load_tensors(checkpoint.file("discriminator_optimiser.safetensors")))
     if state.metrics is not None:
         shutil.copyfile(checkpoint.file("metrics.jsonl"), state.metrics)
-    state.step, state.retries = checkpoint.manifest.details["step"], checkpoint.manifest.details["retries"]
+    details = checkpoint.manifest.details
+    state.step, state.retries = details["step"], details["retries"]
+    state.setbacks = details.get("setbacks", state.retries)  # older checkpoints did not tell the two apart
     return True
 
 

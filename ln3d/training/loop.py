@@ -26,7 +26,7 @@ from ln3d.training.stopping import Stop, leave, stop_signals
 from ln3d.training.task import Task
 from ln3d.training.trackers import check_trackers, open_trackers
 
-_MOST_RETRIES = 3
+_MOST_SETBACKS = 3
 
 Seen = TypeVar("Seen")
 Draw = Callable[[Path], None]
@@ -82,7 +82,8 @@ def train(
     """Train `task` for config.steps steps, from the newest checkpoint in `folder` if there is one.
 
     Killed and started again it ends with the same bits: every random choice is keyed on the step. A
-    non-finite loss goes back to the last checkpoint and draws other batches; the third time is a DivergedError.
+    non-finite loss goes back to the last checkpoint and draws other batches; the third time without getting to the
+    next checkpoint is a DivergedError.
     SIGTERM and Ctrl-C seal a checkpoint and leave. With several `ranks` each works on its part of every batch, the
     outcome is that of one up to rounding, and only the first writes. `draw` makes the contact sheets of
     config.sheet_every, in `folder`/sheets. Discriminators, where the task has some, take a step after each of the
@@ -126,7 +127,8 @@ def _take_steps(run: _Run, log: Log, progress: Progress, stop: Stop) -> None:
     started, waited = time.monotonic(), 0.0
     steps = range(state.step, config.steps)
     samples = range(run.parts[0].start, run.parts[-1].stop)
-    source = batches(run.task.batch, steps, state.retries, samples, config.workers)
+    pinned = run.device.type == "cuda"
+    source = batches(run.task.batch, steps, state.retries, samples, config.workers, pinned=pinned)
     with closing(source):  # whatever happens, the loader's processes leave
         for _ in steps:
             before = time.monotonic()
@@ -140,6 +142,7 @@ def _take_steps(run: _Run, log: Log, progress: Progress, stop: Stop) -> None:
             _look(run, log)
             stopped = run.ranks.most(stop.signal)
             if state.step % config.checkpoint_every == 0 or state.step == config.steps or stopped:
+                state.setbacks = 0  # a checkpoint further on: whatever went wrong is over
                 _seal(run)
             if stopped:
                 leave(stopped)
@@ -181,14 +184,15 @@ def _seal(run: _Run) -> None:
 
 def _roll_back(run: _Run, reason: str) -> None:
     state = run.state
-    retries = state.retries + 1
+    retries, setbacks = state.retries + 1, state.setbacks + 1
     with run.ranks.together():
-        if retries >= _MOST_RETRIES:
+        if setbacks >= _MOST_SETBACKS:
             raise DivergedError(
-                f"{reason}, for the third time", "lower the learning rate or set training.precision=fp32"
+                f"{reason}, for the third time",
+                f"remove {run.folder} (or choose -w) and train with a lower learning rate or training.precision=fp32",
             )
     _restore(run)
-    state.retries = retries
+    state.retries, state.setbacks = retries, setbacks
     _seal(run)  # with the new count, should we be killed
     if run.ranks.first:
         run.talk.warn(f"{reason}; back to step {state.step} with other batches")

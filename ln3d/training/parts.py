@@ -8,9 +8,8 @@ from torch import Tensor
 
 from ln3d.config.training import TrainingConfig
 from ln3d.errors import RecipeError
-from ln3d.geometry.sampling import PartGenerator
 from ln3d.losses.reconstruction import at_least_one
-from ln3d.seeding import generator, key_seed
+from ln3d.seeding import generator
 from ln3d.training.ranks import Ranks
 
 Total = Callable[[str, Tensor], Tensor]
@@ -26,8 +25,7 @@ class Part:
     """One of `parts` equal parts of a step's batch, beginning with the batch's sample `first`.
 
     The loss of the batch is the mean of the losses of its parts. A loss that is a mean over samples is so by itself;
-    a weighted mean divides by `denominator`, and random numbers that are drawn for a batch in one piece come from
-    `generator`.
+    a weighted mean divides by `denominator`, and every sample has random numbers of its own, from `generators`.
     """
 
     first: int = 0
@@ -38,11 +36,9 @@ class Part:
         """Return the function from this part's sum of weights to what the weighted mean called `name` divides by."""
         return lambda weight: at_least_one(self.total(name, weight)) / self.parts
 
-    def generator(self, *key: int | str, samples: int) -> torch.Generator:
-        """Return a generator that draws for the part's `samples` what `generator(*key)` draws for the whole batch."""
-        if self.parts == 1:
-            return generator(*key)
-        return PartGenerator(self.first, self.parts * samples, key_seed(*key))
+    def generators(self, seed: int, step: int, purpose: str, samples: int) -> list[torch.Generator]:
+        """Return a CPU generator for each of the part's `samples`, the same ones however the batch is divided."""
+        return [generator(seed, step, sample, purpose) for sample in range(self.first, self.first + samples)]
 
 
 WHOLE = Part()

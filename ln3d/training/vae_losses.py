@@ -36,8 +36,9 @@ def render_terms(
     terms = {
         "colour": colour_loss(rendered.colour, batch["colour"], *weights),
         "alpha": (rendered.alpha - batch["alpha"]).abs().mean(),
-        "depth": _depth_error(rendered, batch["depth"], losses, part),
     }
+    if losses.depth > 0:
+        terms["depth"] = _depth_error(rendered, batch["depth"], losses, part)
     if losses.surface > 0:
         points = batch["origins"] + batch["depth"][..., None] * batch["directions"]
         solid = ((batch["depth"] > 0) & (batch["alpha"] > _SOLID)).float()
@@ -47,6 +48,11 @@ def render_terms(
     if config.supervision.kind != "rays":
         terms.update(_picture_terms(rendered, batch, config, part, perceptual))
     return terms
+
+
+def averages_over_hits(losses: VaeLossConfig) -> bool:
+    """Return whether a loss with a weight divides by what is hit: the terms that ask for `Part.denominator`."""
+    return losses.surface > 0 or losses.smoothness > 0 or (losses.depth > 0 and losses.depth_kind == "absolute")
 
 
 def loss_weights(losses: VaeLossConfig, step: int) -> dict[str, float]:

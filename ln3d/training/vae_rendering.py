@@ -1,10 +1,10 @@
 """What stage 1 renders: the field of its networks, and rays through it as a recipe samples them in training."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ln3d.config.vae import VaeConfig
+from ln3d.geometry.sampling import Jitter
 from ln3d.models.autoencoder import Autoencoder
 from ln3d.rendering.fields import Field, checkpointed, triplane_field
 from ln3d.rendering.frozen import frozen_field
@@ -30,7 +30,7 @@ def training_render(
     directions: Float[Tensor, "b r 3"],
     config: VaeConfig,
     *,
-    jitter: torch.Generator | None = None,
+    jitter: Jitter | None = None,
     hint: Float[Tensor, "b r"] | None = None,
 ) -> Rendered:
     """Return what rays see of feature planes, sampled as the recipe has it in training, with gradients.

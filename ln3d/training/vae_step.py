@@ -17,6 +17,7 @@ from ln3d.config.vae import SupervisionConfig, VaeConfig
 from ln3d.data.batches import VaeBatches
 from ln3d.data.shards import ShardSet
 from ln3d.errors import RecipeError
+from ln3d.geometry.sampling import Jitter
 from ln3d.losses.kl import kl_divergence
 from ln3d.losses.reconstruction import psnr_of
 from ln3d.models.autoencoder import Autoencoder
@@ -24,7 +25,6 @@ from ln3d.models.decoder_start import check_start, start_from_blocks
 from ln3d.models.discriminator import Shown, ViewDiscriminators
 from ln3d.models.posterior import Posterior
 from ln3d.rendering.volume import Rendered
-from ln3d.seeding import generator
 from ln3d.training.adversarial_step import (
     build_discriminators,
     check_pictures,
@@ -34,7 +34,7 @@ from ln3d.training.adversarial_step import (
 )
 from ln3d.training.parts import WHOLE, Part
 from ln3d.training.reconstruction import evaluation_views, reconstruct, views_of
-from ln3d.training.vae_losses import loss_weights, pictures_of, render_terms, weighted_sum
+from ln3d.training.vae_losses import averages_over_hits, loss_weights, pictures_of, render_terms, weighted_sum
 from ln3d.training.vae_rendering import radiance, training_render
 
 _VALIDATED = 4  # objects of each split looked at during training
@@ -61,7 +61,6 @@ class VaeTask:
     discriminator_training: TrainingConfig = field(init=False)
     decoder_start: str | None = field(init=False, default=None)
     """Hash of the weights that the decoder's blocks started from, where they did from any."""
-    weighted = True
 
     def __post_init__(self) -> None:
         """Build the networks, from the seed and the pretrained blocks that the recipe names.
@@ -83,12 +82,17 @@ class VaeTask:
             self.discriminators = self._discriminators(side)
         self.batch = VaeBatches(self.shards, self.train, self.config, self.seed)
 
+    @property
+    def weighted(self) -> bool:
+        """Whether a term with a weight is a mean over what is hit, and not over samples."""
+        return averages_over_hits(self.config.losses)
+
     def loss(self, batch: dict[str, Tensor], step: int, part: Part = WHOLE) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum of the stage-1 losses of a batch, or part of one, and each of them unweighted."""
         posterior = self.networks.encode(views_of(batch))
-        latent = posterior.sample(self._noise(posterior, step, part.first, "posterior"))
+        latent = posterior.sample(self._noise(posterior, step, part))
         planes = self.networks.decode(latent)
-        jitter = part.generator(self.seed, step, "jitter", samples=len(latent))
+        jitter = part.generators(self.seed, step, "jitter", len(latent))
         rendered = self.look(planes, batch["origins"], batch["directions"], jitter, batch["hint"])
         terms = render_terms(rendered, radiance(self.networks, planes), batch, self.config, part, self.perceptual)
         terms["kl"] = kl_divergence(posterior.mean, posterior.log_variance)
@@ -107,7 +111,7 @@ class VaeTask:
         planes: Float[Tensor, "b 3 c h w"],
         origins: Float[Tensor, "b r 3"],
         directions: Float[Tensor, "b r 3"],
-        jitter: torch.Generator,
+        jitter: Jitter,
         hint: Float[Tensor, "b r"] | None = None,
     ) -> Rendered:
         """Return what rays see of feature planes in training; `hint` is the depth of the first surface, if known."""
@@ -124,15 +128,14 @@ class VaeTask:
         imagined = None
         if self.config.imagines_views:
             origins, directions = batch["imagined_origins"], batch["imagined_directions"]
-            jitter = part.generator(self.seed, step, "imagined jitter", samples=len(origins))
+            jitter = part.generators(self.seed, step, "imagined jitter", len(origins))
             imagined = self.look(planes, origins, directions, jitter).colour
         return shown_pictures(batch["colour"], rendered.colour, imagined, self.config.supervision)
 
-    def _noise(self, posterior: Posterior, step: int, first: int, purpose: str) -> Float[Tensor, "b 3 c h w"]:
+    def _noise(self, posterior: Posterior, step: int, part: Part) -> Float[Tensor, "b 3 c h w"]:
         count, *shape = posterior.mean.shape
-        samples = range(first, first + count)
-        drawn = [torch.randn(shape, generator=generator(self.seed, step, sample, purpose)) for sample in samples]
-        return torch.stack(drawn).to(posterior.mean.device)
+        own = part.generators(self.seed, step, "posterior", count)
+        return torch.stack([torch.randn(shape, generator=each) for each in own]).to(posterior.mean.device)
 
     def validate(self) -> dict[str, float]:
         """Return the PSNR in dB of held-out views, on white, of a few training and validation objects."""

@@ -100,6 +100,16 @@ def test_an_epoch_meets_every_object_once_and_the_next_one_in_another_order(
     assert met[:9] != met[9:]
 
 
+def test_a_retry_meets_other_objects(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
+    plain = ("vae.augmentation.saturation=1", "vae.augmentation.permutation=0", "vae.training.batch=9")
+    recipe = tiny_recipe("vae.supervision.kind=latents", *plain)  # batches say which objects are in them
+    batches = VaeBatches(tiny_shards, range(9), recipe.vae, 0)
+    orders = [batches(0, retries, range(9))["object"].tolist() for retries in (0, 1, 0, 2)]
+    assert orders[0] == orders[2]
+    assert len({tuple(order) for order in orders}) == 3
+    assert all(sorted(order) == list(range(9)) for order in orders)
+
+
 def test_held_out_views_are_neither_seen_nor_supervised(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
     config = tiny_recipe(*PLAIN).vae
     make = _batches(tiny_shards, config)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from ln3d.data import pictures as pictures_module
 from ln3d.data.pictures import Pictures
 from ln3d.data.shards import ShardSet
 from ln3d.errors import RecipeError
@@ -46,6 +47,21 @@ def test_picked_pixels_stay_on_their_rays(tiny_shards: ShardSet, first: tuple[in
     rays = image_rays(camera_to_world, whole, 16)[1].reshape(2, 16, 16, 3)
     few_rays = image_rays(camera_to_world, intrinsics, 8)[1].reshape(2, 8, 8, 3)
     torch.testing.assert_close(few_rays, rays[:, row::2, column::2], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("room", "reads"), [(1 << 20, 2), (30_000, 2), (3_000, 4)])
+def test_views_are_read_once_where_a_good_part_of_them_can_be_kept(
+    tiny_shards: ShardSet, monkeypatch: pytest.MonkeyPatch, room: int, reads: int
+) -> None:
+    """All of them take nine objects x six views x 16 x 16 pixels x 8 bytes: 110,592."""
+    seen = []
+    read = ShardSet.colour
+    monkeypatch.setattr(ShardSet, "colour", lambda shards, i, v: seen.append((i, v)) or read(shards, i, v))
+    monkeypatch.setattr(pictures_module, "_CACHE_BYTES", room)
+    pictures = Pictures(tiny_shards)
+    first, again = (pictures.stack(0, [0, 1]) for _ in range(2))
+    assert len(seen) == reads
+    assert all(np.array_equal(one, other) for one, other in zip(first, again, strict=True))
 
 
 def test_larger_pictures_than_there_are_cannot_be_had(tiny_shards: ShardSet) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ln3d.artifacts.publish import open_artifact, publish
+from ln3d.data import shards as shards_module
 from ln3d.data.ids import Ids
 from ln3d.data.members import ObjectRecord, depth_scale, object_members, pack_depth, pack_normal, unpack_normal
 from ln3d.data.shard_files import index_name, index_of, shard_name, tar_blocks, write_shard
@@ -147,6 +148,32 @@ def test_it_travels_to_other_processes(artifact):
     if child == 0:
         os._exit(0 if np.array_equal(shards.colour(0, 0), expected) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_no_more_files_stay_open_than_a_process_may_have(artifact, monkeypatch):
+    """However many shards there are: the one used longest ago is closed, and opened again when it is needed."""
+    held = set()
+    opened, closed = os.open, os.close
+
+    def open_and_note(*arguments, **options):
+        descriptor = opened(*arguments, **options)
+        held.add(descriptor)
+        return descriptor
+
+    def close_and_note(descriptor):
+        held.discard(descriptor)
+        closed(descriptor)
+
+    expected = [ShardSet(artifact).colour(i, 0) for i in range(3)]
+    monkeypatch.setattr(shards_module, "_AT_HAND", 1)
+    monkeypatch.setattr(os, "open", open_and_note)
+    monkeypatch.setattr(os, "close", close_and_note)
+    shards = ShardSet(artifact)
+    for i in (0, 2, 1, 2, 0):  # the third object is in the second shard
+        np.testing.assert_array_equal(shards.colour(i, 0), expected[i])
+        assert len(held) == len(shards._open) == len(shards._indices) == 1
+    shards.close()
+    assert not held
 
 
 def test_depth_of_a_surface_is_never_background():

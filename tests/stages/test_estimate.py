@@ -164,7 +164,7 @@ def test_hours_are_operations_over_eight_gpus_at_the_stated_share_of_their_peak(
     whole = estimate(tiny_recipe("vae.training.steps=800000", "vae.training.precision=fp32"))
     assert whole["paper_hours_both_stages"] == 168
     exact = vae_cost(tiny_recipe("vae.training.precision=fp32"))
-    assert whole["hours_on_8_a100"] == pytest.approx(800_000 * 2 * exact.operations / (8 * 0.4 * 156e12) / 3600)
+    assert whole["hours_on_8_a100"] == pytest.approx(800_000 * 2 * exact.operations / (8 * 0.4 * 19.5e12) / 3600)
 
 
 def test_discriminators_need_memory_for_their_heads_and_for_what_they_look_at(tiny_recipe: RecipeOf) -> None:

@@ -13,6 +13,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from ln3d.artifacts.opening import open_artifact
 from ln3d.config.training import TrainingConfig
 from ln3d.errors import ArtifactError, DivergedError, RecipeError
 from ln3d.models.ema import Ema
@@ -244,6 +245,21 @@ def test_the_third_time_it_gives_up_and_stays_so(tmp_path: Path) -> None:
     with pytest.raises(DivergedError):
         _train(tmp_path, Regression(always_bad))
     assert {retries for _, retries in tries} == {2}
+
+
+def test_losses_that_are_not_finite_now_and_then_end_nothing(tmp_path: Path) -> None:
+    """Three times, each got over: what is counted begins anew with every checkpoint further on."""
+    poisoned = {1: 0, 5: 1, 9: 2}
+
+    def now_and_then(step: int, retries: int) -> float | None:
+        return float("nan") if poisoned.get(step) == retries else None
+
+    trained = _train(tmp_path, Regression(now_and_then))
+    assert all(bool(value.isfinite().all()) for value in trained.weights.values())
+    assert [line["step"] for line in _lines(trained) if "loss" in line] == list(range(1, 13))
+    (last,) = tmp_path.glob("step-0000012*")
+    details = open_artifact(last, "checkpoint").manifest.details
+    assert (details["retries"], details["setbacks"]) == (3, 0)
 
 
 def test_killed_after_a_roll_back_it_remembers_it(tmp_path: Path) -> None:

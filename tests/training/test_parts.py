@@ -32,7 +32,7 @@ def test_jitter_of_a_part_is_that_of_the_whole() -> None:
     edges = torch.linspace(0, 2, 5).expand(6, 5, 5)
 
     def draw(part: Part, own: slice) -> torch.Tensor:
-        numbers = part.generator(7, "jitter", samples=len(near[own]))
+        numbers = part.generators(7, 3, "jitter", len(near[own]))
         drawn = [stratified(near[own], far[own], 3, numbers)]
         drawn.append(guided(near[own], far[own], depth[own], (2, 3), 0.1, numbers))
         drawn.append(importance(edges[own], weights[own], 4, numbers))
