@@ -13,7 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 
 from ln3d.backbones.frozen_maps import AnyFrozen
 from ln3d.backbones.frozen_names import untrained_maps
+from ln3d.backbones.perceptual import Lpips, untrained_lpips
 from ln3d.config.recipe import Recipe
+from ln3d.config.vae import VaeLossConfig
 from ln3d.models.autoencoder import Autoencoder
 from ln3d.models.decoder import count_parameters
 from ln3d.models.discriminator import ViewDiscriminators
@@ -22,6 +24,7 @@ from ln3d.models.posterior import Posterior
 from ln3d.models.views import Views
 from ln3d.training.adversarial_step import build_discriminators, contest, view_kinds
 from ln3d.training.latent_step import FROZEN
+from ln3d.training.vae_losses import pictures_of
 from ln3d.training.vae_rendering import radiance, training_render
 from ln3d.training.vae_step import shown_pictures
 
@@ -83,15 +86,20 @@ def measured(loss: Callable[[], Tensor], parameters: Iterable[Tensor]) -> Cost:
 def vae_cost(recipe: Recipe) -> Cost:
     """Return the cost of one object in a training step of stage 1, in the recipe's precision.
 
-    The perceptual network is left out, and so is the penalty on discriminators' slopes. With gradient checkpointing
-    the second forward pass is counted among the operations, and what it keeps meanwhile is not among the bytes.
+    The penalty on discriminators' slopes is left out. With gradient checkpointing the second forward pass is counted
+    among the operations, and what it keeps meanwhile is not among the bytes.
     """
     frozen = _frozen_network(recipe)
     with FakeTensorMode(allow_non_fake_inputs=True):
         networks, discriminators = Autoencoder(recipe.vae).train(), _discriminators(frozen, recipe)
-        weights = [module for module in (networks, discriminators, frozen) if module is not None]
+        perceptual = _perceptual(recipe.vae.losses)
+        weights = [module for module in (networks, discriminators, frozen, perceptual) if module is not None]
         parameters = [tensor for module in weights for tensor in (*module.parameters(), *module.buffers())]
-        return measured(lambda: _pass(networks, discriminators, recipe), parameters)
+        return measured(lambda: _pass(networks, discriminators, perceptual, recipe), parameters)
+
+
+def _perceptual(losses: VaeLossConfig) -> Lpips | None:
+    return untrained_lpips(losses.lpips_net.partition("=")[0]) if losses.lpips > 0 else None
 
 
 class Heads(NamedTuple):
@@ -164,13 +172,17 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
     return figures
 
 
-def _pass(networks: Autoencoder, discriminators: ViewDiscriminators | None, recipe: Recipe) -> Tensor:
+def _pass(
+    networks: Autoencoder, discriminators: ViewDiscriminators | None, perceptual: Lpips | None, recipe: Recipe
+) -> Tensor:
     """Encode, decode, render and judge one object as a training step does; every output is part of the sum."""
     with torch.autocast("cpu", torch.bfloat16, enabled=recipe.vae.training.precision == "bf16"):
-        return _outputs(networks, discriminators, recipe)
+        return _outputs(networks, discriminators, perceptual, recipe)
 
 
-def _outputs(networks: Autoencoder, discriminators: ViewDiscriminators | None, recipe: Recipe) -> Tensor:
+def _outputs(
+    networks: Autoencoder, discriminators: ViewDiscriminators | None, perceptual: Lpips | None, recipe: Recipe
+) -> Tensor:
     config = recipe.vae
     side = config.encoder.resolution
     count = config.encoder.views
@@ -190,6 +202,9 @@ def _outputs(networks: Autoencoder, discriminators: ViewDiscriminators | None, r
     outputs = [*rendered, posterior.mean, posterior.log_variance]
     if config.losses.surface > 0:
         outputs.append(radiance(networks, planes)(origins)[1])
+    if perceptual is not None:
+        drawn = pictures_of(rendered.colour, config.supervision)
+        outputs.append(perceptual(drawn, torch.empty_like(drawn)))
     if discriminators is not None:
         unseen = torch.empty(1, rays_per_object(recipe) // _supervised(recipe), 3)
         imagined = training_render(networks, planes, unseen, unseen, config).colour if config.imagines_views else None

@@ -141,3 +141,17 @@ def test_parameters_are_counted_without_values() -> None:
 
 def _meta_decoder() -> Decoder:
     return Decoder(DecoderConfig(patch=2, width=16, depth=2, heads=2), LATENT)
+
+
+@pytest.mark.parametrize(
+    ("depth", "width", "heads"), [(12, 384, 6), (12, 768, 12), (24, 1024, 16)], ids=["S", "B", "L"]
+)
+def test_the_sizes_of_dit_have_the_weights_that_a_hand_counts(depth: int, width: int, heads: int) -> None:
+    """A block has 6 D^2 for its modulation, 4 D^2 for attention and 8 D^2 for the feed-forward layers, and biases."""
+    config = DecoderConfig(patch=2, width=width, depth=depth, heads=heads)
+    with torch.device("meta"):
+        decoder = Decoder(config, LatentConfig(channels=4, resolution=32))
+    blocks = depth * (18 * width**2 + 15 * width)
+    around = (4 * 2 * 2 + 1) * width + 3 * 16 * 16 * width + 2 * width  # embedding, positions, the last norm
+    assert count_parameters(decoder) == blocks + around
+    assert len(decoder.blocks) == depth and decoder.blocks[0].attention.heads == heads

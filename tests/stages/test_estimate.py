@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from ln3d.backbones.perceptual import untrained_lpips
 from ln3d.config.recipe import Recipe
 from ln3d.data.shards import ShardSet
 from ln3d.models.autoencoder import Autoencoder
@@ -91,6 +92,7 @@ IMAGE = ("vae.encoder.kind=image", "vae.encoder.resolution=8", "vae.training.pre
         (*GAN, "vae.losses.adversarial_novel=1"),
         (*GAN, "vae.losses.adversarial=1", "vae.losses.adversarial_novel=1", "vae.supervision.novel_views=0"),
         (*GAN, "vae.losses.adversarial_novel=1", "vae.supervision.novel_views=0", "vae.renderer.search=true"),
+        ("vae.supervision.kind=full", "vae.losses.lpips=1", "vae.losses.lpips_net=vgg"),
     ],
     ids=[
         "aligned",
@@ -103,13 +105,14 @@ IMAGE = ("vae.encoder.kind=image", "vae.encoder.resolution=8", "vae.training.pre
         "novel view",
         "imagined view",
         "imagined, search",
+        "lpips",
     ],
 )
 def test_an_object_costs_what_the_training_step_spends_on_it(
     tiny_shards: ShardSet, tiny_recipe: RecipeOf, overrides: tuple[str, ...]
 ) -> None:
     recipe = tiny_recipe(*overrides)
-    task = VaeTask(tiny_shards, [0, 1], [], recipe.vae, recipe.seed)
+    task = VaeTask(tiny_shards, [0, 1], [], recipe.vae, recipe.seed, untrained_lpips("vgg"))
     batch = task.batch(0, 0, range(2))
 
     def spent() -> torch.Tensor:

@@ -19,6 +19,7 @@ from ln3d.data.pictures import Pictures
 from ln3d.data.shards import ShardSet
 from ln3d.errors import RecipeError
 from ln3d.generation.model import read_autoencoder
+from ln3d.training import ranks
 from ln3d.training.ranks import ALONE, Ranks, join
 from ln3d.training.reconstruction import encode_object
 
@@ -242,8 +243,8 @@ def test_alone_nothing_is_shared() -> None:
     assert ALONE.gathered(iter("ab")) == ["a", "b"]
     with pytest.raises(ZeroDivisionError), ALONE.together():
         _ = 1 / 0
-    with join("cpu") as (ranks, device):
-        assert (ranks, device) == (ALONE, torch.device("cpu"))
+    with join("cpu") as (joined, device):
+        assert (joined, device) == (ALONE, torch.device("cpu"))
 
 
 def test_a_process_without_its_launcher_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,6 +253,22 @@ def test_a_process_without_its_launcher_is_told_so(monkeypatch: pytest.MonkeyPat
     with pytest.raises(RecipeError, match="cannot join the others") as error, join("cpu"):
         pass
     assert "torchrun" in error.value.hint
+
+
+def test_every_process_has_a_cuda_device_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[torch.device] = []
+    monkeypatch.setattr(ranks, "choose_device", torch.device)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    for index in range(2):
+        monkeypatch.setenv("LOCAL_RANK", str(index))
+        assert ranks._own_device("cuda") == torch.device("cuda", index)
+    assert [device.index for device in chosen] == [0, 1]
+    assert ranks._own_device("cpu") == torch.device("cpu")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    with pytest.raises(RecipeError, match="3 processes on this machine need as many CUDA devices, and torch sees 2"):
+        ranks._own_device("cuda")
 
 
 @pytest.mark.parametrize(
@@ -282,5 +299,5 @@ def test_one_process_that_was_meant_to_be_alone_is(
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    with join("cpu") as (ranks, _):
-        assert ranks == ALONE
+    with join("cpu") as (joined, _):
+        assert joined == ALONE
