@@ -40,6 +40,7 @@ from ln3d.artifacts.workspace import Workspace
 from ln3d.config.load import load_recipe
 from ln3d.config.recipe import Recipe
 from ln3d.data.shards import ShardSet
+from ln3d.data.subsets import spread
 from ln3d.geometry.volume import expected_depth
 from ln3d.losses.reconstruction import colour_loss, psnr_of
 from ln3d.rendering.volume import Rendered, render_images
@@ -111,7 +112,7 @@ class Watched(VaeTask):
         for split, objects in {"train": self.train, "held_out": self.validation}.items():
             if not (self.judges and objects):
                 continue
-            shown = [self._view(index) for index in list(objects[:: max(1, len(objects) // JUDGED)])[:JUDGED]]
+            shown = [self._view(index) for index in spread(objects, JUDGED)]
             errors = [(drawn - truth).square().mean() for drawn, truth in shown]
             weights = (self.config.losses.l1, self.config.losses.l2, self.config.losses.chroma)
             figures[f"psnr_{split}"] = sum(psnr_of(error) for error in errors) / len(errors)

@@ -29,7 +29,7 @@ _NAMES = (
 )
 
 
-def load_frozen_maps(name: str, levels: int = 3, device: str = "cpu") -> AnyFrozen:
+def load_frozen_maps(name: str, levels: int = 3) -> AnyFrozen:
     """Return the network called `name` as frozen maps of `levels` depths, evenly spread.
 
     Names are `dinov2[:MODEL][=FILE]`, `clip:MODEL[=FILE]` and `timm:MODEL[=FILE]`, any model of timm that has feature
@@ -43,17 +43,17 @@ def load_frozen_maps(name: str, levels: int = 3, device: str = "cpu") -> AnyFroz
     check_frozen_maps(name)
     kind, model, file = parsed(name)
     if kind == RANDOM:
-        return FrozenFilters(levels).to(device)
+        return FrozenFilters(levels)
     if kind == "lpips":
-        return FrozenLpips(load_lpips(name.removeprefix("lpips:")), levels).to(device)
+        return FrozenLpips(load_lpips(name.removeprefix("lpips:")), levels)
     if kind == "timm":
-        return timm_maps(load_timm(model, file), levels).to(device)
-    backbone = load_backbone(name, device)
+        return timm_maps(load_timm(model, file), levels)
+    backbone = load_backbone(name)
     assert isinstance(backbone, Embedding)  # what `check_frozen_maps` lets through
     if isinstance(backbone.network, MethodType):  # open_clip embeds pictures by a method of the model with both towers
         both: Any = backbone.network.__self__
-        return clip_maps(both.visual, levels).to(device)
-    return dinov2_maps(backbone.network, levels).to(device)
+        return clip_maps(both.visual, levels)
+    return dinov2_maps(backbone.network, levels)
 
 
 def untrained_maps(name: str, levels: int = 3) -> AnyFrozen:

@@ -35,6 +35,11 @@ LISTED_SPLITS = ("train", "test")
 _LIST_LAYOUT = 'a list of objects is JSON such as {"train": {"chair": ["sweethome3d/...", ...]}, "test": {...}}'
 
 
+def spread(items: Sequence[Any], count: int) -> Sequence[Any]:
+    """Return at most `count` of the items, from all over the list."""
+    return items[:: max(1, len(items) // count)][:count]
+
+
 def selected(items: Sequence[Named], patterns: Sequence[str]) -> list[Named]:
     """Return, in their order, the items whose id is one of `patterns` or matches one (`*` and `?`, also across `/`).
 

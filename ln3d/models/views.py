@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
@@ -23,12 +22,6 @@ class Views:
     depth: Float[Tensor, "b v h w"]
     camera_to_world: Float[Tensor, "b v 4 4"]
     intrinsics: Float[Tensor, "b v 3 3"]
-
-    def to(self, device: torch.device) -> "Views":
-        """Return the same views on `device`."""
-        return Views(
-            self.colour.to(device), self.depth.to(device), self.camera_to_world.to(device), self.intrinsics.to(device)
-        )
 
     def stretched_colour(self, gain: float) -> Float[Tensor, "b v 3 h w"]:
         """Return the colours with differences from luma multiplied by `gain`."""

@@ -1,7 +1,6 @@
 """`train-vae`: shards in, a 3D-aware VAE out."""
 
 import shutil
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from ln3d.artifacts.workspace import Workspace
 from ln3d.config.recipe import Recipe
 from ln3d.data.pictures import Pictures
 from ln3d.data.shards import ShardSet
+from ln3d.data.subsets import spread
 from ln3d.errors import ArtifactError
 from ln3d.geometry.rays import image_rays
 from ln3d.geometry.surfaces import iso_from_profiles
@@ -120,11 +120,6 @@ def _stated(workspace: Workspace) -> dict[str, str]:
     return stated_weights(workspace.open("vae").manifest.details) if workspace.has("vae") else {}
 
 
-def _spread(objects: Sequence[int], count: int) -> Sequence[int]:
-    """Return at most `count` of the objects, from all over the list."""
-    return objects[:: max(1, len(objects) // count)][:count]
-
-
 def _split(shards: ShardSet, split: str) -> list[int]:
     chosen = [i for i, record in enumerate(shards.objects) if record.split == split]
     if not chosen and split == "train":
@@ -194,7 +189,7 @@ def _sheet(networks: Autoencoder, task: VaeTask, path: Path) -> None:
     held_out = [i for i, record in enumerate(task.shards.objects) if record.split != "train"]
     rows, labels = [], []
     for objects in (task.train, held_out):
-        for index in _spread(objects, _SHEET_OBJECTS // 2):
+        for index in spread(objects, _SHEET_OBJECTS // 2):
             truth, _, _ = pictures.stack(index, targets[:2], None)
             colour, _, _ = reconstruct(networks, pictures, index, inputs, targets[:2])
             rows.append([image for pair in zip(truth, colour.cpu().numpy(), strict=True) for image in pair])
@@ -208,7 +203,7 @@ def _choose_iso(networks: Autoencoder, task: VaeTask) -> float:
     """Return the density level whose surface lies, on average, where the data's depth says it is."""
     inputs, targets = evaluation_views(networks.config, task.shards.views)
     pictures = task.batch.pictures
-    objects = _spread(task.train, _ISO_OBJECTS)
+    objects = spread(task.train, _ISO_OBJECTS)
     offsets = np.linspace(-_ISO_REACH, _ISO_REACH, _ISO_STEPS, dtype=np.float32)
     profiles = [_profiles(networks, pictures, index, inputs, targets[0], offsets) for index in objects]
     return float(iso_from_profiles(np.concatenate(profiles), offsets))

@@ -16,6 +16,7 @@ from ln3d.config.training import TrainingConfig
 from ln3d.config.vae import SupervisionConfig, VaeConfig
 from ln3d.data.batches import VaeBatches
 from ln3d.data.shards import ShardSet
+from ln3d.data.subsets import spread
 from ln3d.errors import RecipeError
 from ln3d.geometry.sampling import Jitter
 from ln3d.losses.kl import kl_divergence
@@ -142,7 +143,7 @@ class VaeTask:
         figures = {}
         for name, objects in {"train": self.train, "validation": self.validation}.items():
             if objects:
-                figures[f"psnr_{name}"] = self._psnr(list(objects[:: max(1, len(objects) // _VALIDATED)])[:_VALIDATED])
+                figures[f"psnr_{name}"] = self._psnr(spread(objects, _VALIDATED))
         return figures
 
     def _psnr(self, objects: Sequence[int]) -> float:

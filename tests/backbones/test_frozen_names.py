@@ -41,9 +41,9 @@ def test_transformers_are_found_by_the_name_of_the_backbone(monkeypatch: pytest.
     network = untrained_timm("test_vit") if name.startswith("dinov2") else _Clip().encode_image
     asked = []
 
-    def load(name: str, device: str) -> Embedding:
+    def load(name: str) -> Embedding:
         asked.append(name)
-        return Embedding(name, "", 8, 16, network, (0.5,) * 3, (0.5,) * 3, device)
+        return Embedding(name, "", 8, 16, network, (0.5,) * 3, (0.5,) * 3, "cpu")
 
     monkeypatch.setattr(frozen_names, "load_backbone", load)
     maps = load_frozen_maps(name, 3)

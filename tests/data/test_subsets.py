@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ln3d.data.subsets import read_object_list, selected, thinned
+from ln3d.data.subsets import read_object_list, selected, spread, thinned
 from ln3d.errors import RecipeError
 
 
@@ -24,6 +24,13 @@ def test_order_count_and_categories_are_kept(categories, count):
     assert [k.number for k in kept] == sorted({k.number for k in kept})
     if count >= len(set(categories)):
         assert {k.category for k in kept} == set(categories)
+
+
+@pytest.mark.parametrize(
+    ("count", "chosen"), [(1, [0]), (3, [0, 3, 6]), (4, [0, 2, 4, 6]), (10, list(range(10))), (12, list(range(10)))]
+)
+def test_a_few_are_taken_from_all_over_the_list(count, chosen):
+    assert list(spread(list(range(10)), count)) == chosen
 
 
 def test_shares_are_even_and_spread():
