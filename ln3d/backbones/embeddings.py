@@ -141,7 +141,11 @@ def found_file(file: Path | None, name: str, backbone: str) -> tuple[Path, str]:
     `backbone` is what a recipe calls the network.
     """
     path = file or weights_folder() / f"{name}.safetensors"
-    remedy = f"no package ships them: put a safetensors file there, or name yours: {backbone}=FILE"
+    return own_file(path, f"no package ships them: put a safetensors file there, or name yours: {backbone}=FILE")
+
+
+def own_file(path: Path, remedy: str) -> tuple[Path, str]:
+    """Return a safetensors file of one's own and its hash; WeightsError, with `remedy`, where it is not there."""
     if path.suffix != ".safetensors":
         raise WeightsError(f"{path} is no safetensors file", "other formats can hold code and are not opened")
     return path, file_sha256(path, remedy)

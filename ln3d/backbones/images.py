@@ -79,7 +79,7 @@ def local_sha256(name: str) -> str | None:
     if kind == "timm":
         return timm_file(model, path)[1]
     if kind == "lpips":
-        return None if path is None else lpips_file(model, path)[1]
+        return None if path is None else lpips_file(path)[1]
     return dinov2_file(model or DINOV2, path)[1] if kind == "dinov2" else None
 
 

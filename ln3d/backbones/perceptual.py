@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ln3d.backbones.embeddings import found_file, unfit
+from ln3d.backbones.embeddings import own_file, unfit
 from ln3d.backbones.weights import LPIPS
 from ln3d.errors import RecipeError
 
@@ -99,13 +99,13 @@ def load_lpips(name: str) -> Lpips:
     return Lpips(name, weights, LPIPS[name].sha256)
 
 
-def lpips_file(name: str, file: Path) -> tuple[Path, str]:
+def lpips_file(file: Path) -> tuple[Path, str]:
     """Return a file of LPIPS' weights and its hash; WeightsError where it is not there."""
-    return found_file(file, f"lpips-{name}", f"lpips:{name}")
+    return own_file(file, "name another file, or none and run: ln3d fetch lpips")
 
 
 def _own_lpips(name: str, file: Path) -> Lpips:
-    path, sha256 = lpips_file(name, file)
+    path, sha256 = lpips_file(file)
     try:
         weights = load_file(path)
     except (SafetensorError, OSError) as problem:

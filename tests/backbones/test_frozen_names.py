@@ -13,7 +13,7 @@ from ln3d.backbones.embeddings import Embedding
 from ln3d.backbones.frozen_maps import FrozenLpips, FrozenPyramid, FrozenTransformer
 from ln3d.backbones.frozen_names import check_frozen_maps, load_frozen_maps, untrained_maps
 from ln3d.backbones.images import local_sha256
-from ln3d.backbones.perceptual import untrained_lpips
+from ln3d.backbones.perceptual import load_lpips, untrained_lpips
 from ln3d.backbones.timm_networks import untrained_timm
 from ln3d.backbones.torchvision_import import import_torchvision
 from ln3d.backbones.weights import file_sha256
@@ -106,6 +106,12 @@ def test_a_local_file_of_lpips(tmp_path: Path) -> None:
     torch.testing.assert_close(maps(pictures).levels[0], first)
     assert maps.network.sha256 == local_sha256(f"lpips:alex={file}") == file_sha256(file, "")
     assert local_sha256("lpips:alex") is None  # the hash of those is written in the program
+    with pytest.raises(WeightsError, match=r"alex.safetensors does not fit LPIPS on vgg: conv.0.weight, "):
+        load_lpips(f"vgg={file}")
+    file.unlink()
+    with pytest.raises(WeightsError, match="are not here") as error:
+        load_lpips(f"alex={file}")
+    assert "ln3d fetch lpips" in error.value.hint
 
 
 @pytest.mark.parametrize(
