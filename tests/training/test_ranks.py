@@ -146,12 +146,18 @@ def together(tmp_path_factory: pytest.TempPathFactory, tiny_run: Workspace, tiny
     (folder / "recipe.json").write_text(tiny_recipe(*VAE).model_dump_json())
     (folder / "contested.json").write_text(tiny_recipe(*VAE, *GAN).model_dump_json())
     (folder / "process.py").write_text(_PROCESS)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "process.py"]
+    said = _launched(folder, "process.py")
+    assert (folder / "ends-0.json").exists(), said
+    return folder
+
+
+def _launched(folder: Path, *program: str) -> str:
+    """Run two processes of a program in `folder` by torchrun; return what they said."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *program]
     local = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
     with open(folder / "said", "w") as said:
         subprocess.run(command, cwd=folder, env=os.environ | local, stdout=said, stderr=subprocess.STDOUT)
-    assert (folder / "ends-0.json").exists(), (folder / "said").read_text()
-    return folder
+    return (folder / "said").read_text()
 
 
 def _lines(folder: Path) -> list[dict[str, float]]:
@@ -219,6 +225,32 @@ def test_two_processes_train_and_encode_as_one_does(together: Path) -> None:
         posterior = encode_object(networks, pictures, index, [0, 1])
         torch.testing.assert_close(latents.mean[index], posterior.mean[0], atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(latents.std[index], torch.exp(posterior.log_variance[0] / 2), atol=1e-5, rtol=1e-4)
+
+
+def test_the_commands_make_the_same_weights_and_latents(
+    together: Path, tiny_run: Workspace, repository: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_run.path("shards"), tmp_path / "run" / "shards")
+    changes = [argument for change in VAE for argument in ("--set", change)]
+    for command in ("train-vae", "encode"):
+        said = _launched(
+            tmp_path,
+            "-m",
+            "ln3d",
+            command,
+            str(repository / "tests/tiny.yaml"),
+            *changes,
+            "-w",
+            "run",
+            "--device",
+            "cpu",
+        )
+        assert said.count("published ") == 1, said
+    ours, theirs = Workspace(tmp_path / "run"), Workspace(together / "run")
+    weights, others = (load_tensors(made.open("vae").file("weights.safetensors")) for made in (ours, theirs))
+    assert all(torch.equal(weights[name], others[name]) for name in others)
+    latents, others = (LatentSet.read(made.open("latents")) for made in (ours, theirs))
+    assert torch.equal(latents.mean, others.mean) and torch.equal(latents.std, others.std)
 
 
 @pytest.mark.parametrize(("total", "count"), [(9, 2), (3, 5), (0, 3), (8, 4)])
