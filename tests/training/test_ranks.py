@@ -38,6 +38,17 @@ GAN = (
     "vae.discriminators.r1=1",
     "vae.discriminators.r1_every=2",
 )
+PICTURES = (
+    "vae.encoder.kind=image",
+    "vae.encoder.resolution=8",
+    "vae.renderer.guided_fine=0",
+    "vae.renderer.search=true",
+    "vae.supervision.kind=full",
+    "vae.field.density_shift=-2",
+    "vae.losses.depth_kind=scale_invariant",
+    "vae.losses.smoothness=0.1",
+    "vae.losses.lpips=0.5",
+)
 
 _PROCESS = """
 import json, os, signal, sys
@@ -45,6 +56,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from vae_tasks import thin_lpips
 
 from ln3d.artifacts.workspace import Workspace
 from ln3d.config.recipe import Recipe
@@ -58,7 +70,9 @@ from ln3d.training.loop import train
 from ln3d.training.ranks import ALONE, join
 from ln3d.training.vae_step import VaeTask
 
-recipe, contested = (Recipe.model_validate_json(Path(name).read_text()) for name in ("recipe.json", "contested.json"))
+recipe, contested, whole = (
+    Recipe.model_validate_json(Path(f"{name}.json").read_text()) for name in ("recipe", "contested", "pictures")
+)
 folder = Path.cwd()
 ends = {}
 
@@ -96,7 +110,7 @@ def line(name, ranks, at=None, **changes):
     run(name, Line() if at is None else Line(at), ranks, TrainingConfig(**values | every | changes))
 
 def vae(name, ranks, recipe=recipe, **changes):
-    task = VaeTask(shards, range(7), [7, 8], recipe.vae, recipe.seed)
+    task = VaeTask(shards, range(7), [7, 8], recipe.vae, recipe.seed, perceptual=thin_lpips())
     run(name, task, ranks, recipe.vae.training.model_copy(update=changes))
 
 def stopped(step, retries, samples):
@@ -121,10 +135,13 @@ with join("cpu") as (ranks, device):
         line("poisoned", ALONE, poisoned)
         vae("vae", ALONE)
         vae("gan", ALONE, contested)
+        vae("pictures", ALONE, whole)
     vae("vae-2", ranks, workers=1)
     vae("vae-2-2", ranks, accumulate=2)
     vae("gan-2", ranks, contested)
     vae("gan-2-2", ranks, contested, accumulate=2)
+    vae("pictures-2", ranks, whole)
+    vae("pictures-2-2", ranks, whole, accumulate=2)
     line("poisoned-2", ranks, poisoned)
     line("stopped-2", ranks, stopped)
     line("spoilt-2", ranks, spoilt)
@@ -143,8 +160,9 @@ with join("cpu") as (ranks, device):
 def together(tmp_path_factory: pytest.TempPathFactory, tiny_run: Workspace, tiny_recipe: RecipeOf) -> Path:
     folder = tmp_path_factory.mktemp("together")
     shutil.copytree(tiny_run.path("shards"), folder / "run" / "shards")
-    (folder / "recipe.json").write_text(tiny_recipe(*VAE).model_dump_json())
-    (folder / "contested.json").write_text(tiny_recipe(*VAE, *GAN).model_dump_json())
+    for name, changes in {"recipe": (), "contested": GAN, "pictures": PICTURES}.items():
+        (folder / f"{name}.json").write_text(tiny_recipe(*VAE, *changes).model_dump_json())
+    shutil.copy(Path(__file__).with_name("vae_tasks.py"), folder)
     (folder / "process.py").write_text(_PROCESS)
     said = _launched(folder, "process.py")
     assert (folder / "ends-0.json").exists(), said
@@ -195,6 +213,11 @@ def test_two_processes_train_and_encode_as_one_does(together: Path) -> None:
         assert ends[name] == others[name] == "done"
         _assert_same_curve(together / name, together / "vae")
         _assert_same_weights(together / name, together / "vae")
+    assert {"smoothness", "lpips"} <= _lines(together / "pictures")[0].keys()
+    for name in ("pictures-2", "pictures-2-2"):
+        assert ends[name] == others[name] == "done"
+        _assert_same_curve(together / name, together / "pictures")
+        _assert_same_weights(together / name, together / "pictures")
     for name in ("gan-2", "gan-2-2"):
         assert ends[name] == others[name] == "done"
         _assert_same_curve(together / name, together / "gan")
