@@ -7,14 +7,7 @@ from typing import Any
 import torch
 
 from ln3d.backbones.embeddings import Embedding
-from ln3d.backbones.frozen_maps import (
-    AnyFrozen,
-    FrozenFilters,
-    FrozenLpips,
-    clip_maps,
-    dinov2_maps,
-    timm_maps,
-)
+from ln3d.backbones.frozen_maps import AnyFrozen, FrozenFilters, FrozenLpips, clip_maps, dinov2_maps, timm_maps
 from ln3d.backbones.images import load_backbone, parsed
 from ln3d.backbones.perceptual import load_lpips, untrained_lpips
 from ln3d.backbones.timm_networks import load_timm, untrained_dinov2, untrained_timm
@@ -25,7 +18,7 @@ RANDOM = "random"
 """The name of the filters that need no weights."""
 _NAMES = (
     f"discriminators look at dinov2, dinov2:MODEL, clip:MODEL, timm:MODEL, lpips:alex, lpips:vgg or {RANDOM}; "
-    f"all but the last also with =FILE"
+    "all but the last also with =FILE"
 )
 
 

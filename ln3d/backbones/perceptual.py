@@ -122,7 +122,8 @@ def _shape(tensor: Tensor | None) -> torch.Size | None:
 
 
 def untrained_lpips(name: str) -> Lpips:
-    """Return LPIPS on the network `name` whose weights are all zero and need no file; RecipeError as `load_lpips`."""
+    """Return LPIPS as `load_lpips` does, whose weights are all zero and need no file; RecipeError likewise."""
+    name = name.partition("=")[0]
     _check_name(name)
     return Lpips(name, untrained_weights(name))
 

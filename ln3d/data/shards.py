@@ -4,9 +4,10 @@ import json
 import os
 import zlib
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,9 @@ __all__ = ["CATALOGUE_NAME", "ObjectRecord", "Rejection", "ShardSet"]
 
 CATALOGUE_NAME = "catalogue.json"
 _AT_HAND = 64  # shards whose files and indices stay open: systems allow a process some thousand, memory not many more
+
+_Key = TypeVar("_Key")
+_Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True)
@@ -161,12 +165,7 @@ class ShardSet:
         return _parsed_cameras(self.member(i, "cameras.json"))
 
     def _index(self, number: int) -> Index:
-        if number not in self._indices:
-            self._indices[number] = parsed_index(self.artifact.verified(index_name(number)))
-            if len(self._indices) > _AT_HAND:
-                self._indices.popitem(last=False)
-        self._indices.move_to_end(number)
-        return self._indices[number]
+        return _recent(self._indices, number, lambda: parsed_index(self.artifact.verified(index_name(number))))
 
     def _stored(self, number: int, key: str, name: str) -> bytes:
         """Return the bytes of the member `name` of the object `key`, unchecked, from the shard of this number."""
@@ -179,17 +178,26 @@ class ShardSet:
             raise self._damaged(number, name, f"cannot be read: {error.strerror}") from error
 
     def _file(self, number: int) -> int:
-        assert isinstance(self.artifact, Artifact)
-        place = (os.getpid(), number)
-        if place not in self._open:
-            self._open[place] = os.open(self.artifact.file(shard_name(number)), os.O_RDONLY)
-            if len(self._open) > _AT_HAND:
-                os.close(self._open.popitem(last=False)[1])
-        self._open.move_to_end(place)
-        return self._open[place]
+        artifact, place = self.artifact, (os.getpid(), number)
+        assert isinstance(artifact, Artifact)
+        return _recent(self._open, place, lambda: os.open(artifact.file(shard_name(number)), os.O_RDONLY), os.close)
 
     def _damaged(self, number: int, member: str, what: str) -> ArtifactError:
         return ArtifactError(f"{self.artifact.place(shard_name(number))}: {member} {what}", self.artifact.remedy)
+
+
+def _recent(
+    kept: OrderedDict[_Key, _Made], key: _Key, make: Callable[[], _Made], drop: Callable[[_Made], None] | None = None
+) -> _Made:
+    """Return what is kept under `key`, made if need be; too many are kept no longer, those used longest ago first."""
+    if key not in kept:
+        kept[key] = make()
+        if len(kept) > _AT_HAND:
+            _, oldest = kept.popitem(last=False)
+            if drop is not None:
+                drop(oldest)
+    kept.move_to_end(key)
+    return kept[key]
 
 
 @lru_cache(maxsize=8)

@@ -99,7 +99,7 @@ def vae_cost(recipe: Recipe) -> Cost:
 
 
 def _perceptual(losses: VaeLossConfig) -> Lpips | None:
-    return untrained_lpips(losses.lpips_net.partition("=")[0]) if losses.lpips > 0 else None
+    return untrained_lpips(losses.lpips_net) if losses.lpips > 0 else None
 
 
 class Heads(NamedTuple):

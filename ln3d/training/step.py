@@ -35,7 +35,6 @@ def take_step(
 
     Raises FloatingPointError, with all weights as they were, where the loss or a gradient is not finite.
     """
-
     device = next(iter(batch.values())).device
 
     def loss_of(samples: dict[str, Tensor], part: Part) -> tuple[Tensor, dict[str, Tensor]]:

@@ -91,21 +91,12 @@ def _dinov2() -> Any:
     return VisionTransformer(img_size=28, patch_size=14, embed_dim=16, depth=4, num_heads=2, num_classes=0)
 
 
-class _Clip(nn.Module):
-    """Both towers of a CLIP as open_clip has them, of which only that of pictures is here."""
+def _clip() -> Any:
+    import_torchvision()
+    from open_clip.transformer import VisionTransformer
 
-    def __init__(self) -> None:
-        super().__init__()
-        import_torchvision()
-        from open_clip.transformer import VisionTransformer
-
-        torch.manual_seed(0)
-        self.visual = VisionTransformer(
-            image_size=16, patch_size=8, width=16, layers=3, heads=2, mlp_ratio=2.0, output_dim=8
-        )
-
-    def encode_image(self, pictures: Tensor) -> Tensor:
-        return self.visual(pictures)
+    torch.manual_seed(0)
+    return VisionTransformer(image_size=16, patch_size=8, width=16, layers=3, heads=2, mlp_ratio=2.0, output_dim=8)
 
 
 def test_a_transformer_like_dinov2() -> None:
@@ -113,7 +104,7 @@ def test_a_transformer_like_dinov2() -> None:
 
 
 def test_the_picture_tower_of_open_clip() -> None:
-    _check(clip_maps(_Clip().visual, levels=3), patches=2, width=16)
+    _check(clip_maps(_clip(), levels=3), patches=2, width=16)
 
 
 def _resnet() -> Any:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ln3d.backbones import frozen_names
 from ln3d.backbones.embeddings import Embedding
-from ln3d.backbones.frozen_maps import FrozenLpips, FrozenPyramid, FrozenTransformer
+from ln3d.backbones.frozen_maps import FrozenFilters, FrozenLpips, FrozenPyramid, FrozenTransformer
 from ln3d.backbones.frozen_names import check_frozen_maps, load_frozen_maps, untrained_maps
 from ln3d.backbones.images import local_sha256
 from ln3d.backbones.perceptual import load_lpips, untrained_lpips
@@ -49,6 +49,11 @@ def test_transformers_are_found_by_the_name_of_the_backbone(monkeypatch: pytest.
     maps = load_frozen_maps(name, 3)
     assert asked == [name] and isinstance(maps, FrozenTransformer)
     assert len(maps(torch.rand(1, 3, 9, 9)).levels) == len(maps.widths) == 3
+
+
+def test_random_filters_are_asked_for_by_their_name() -> None:
+    maps = load_frozen_maps("random", 4)
+    assert isinstance(maps, FrozenFilters) and len(maps.widths) == 4
 
 
 @pytest.mark.parametrize("model", ["test_resnet", "test_vit"])

@@ -310,11 +310,16 @@ def test_the_aligned_encoder_sees_single_pixels_drawn_anew_in_training(
     assert {stride_of(128, side) for side in (128, 64, 48, 256)} == {1, 2}
 
 
-def test_the_image_encoder_sees_its_own_resolution(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
-    config = tiny_recipe("vae.encoder.kind=image", "vae.supervision.resolution=8").vae
+@pytest.mark.parametrize("kind", ["image", "aligned"])
+@pytest.mark.parametrize("side", [8, 16])
+def test_the_encoder_sees_its_own_resolution(
+    tiny_shards: ShardSet, tiny_recipe: RecipeOf, kind: str, side: int
+) -> None:
+    own = (f"vae.encoder.kind={kind}", f"vae.encoder.resolution={side}")
+    config = tiny_recipe(*own, "vae.supervision.resolution=8").vae
     batch = _batches(tiny_shards, config)(0, 0, range(1))
-    assert batch["input_colour"].shape == (1, 2, 3, 8, 8)
-    assert batch["input_depth"].shape == (1, 2, 8, 8)
+    assert batch["input_colour"].shape == (1, 2, 3, side, side)
+    assert batch["input_depth"].shape == (1, 2, side, side)
 
 
 @pytest.mark.parametrize(

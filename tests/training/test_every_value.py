@@ -14,6 +14,7 @@ from ln3d.config.recipe import Recipe
 from ln3d.config.vae import VaeConfig
 from ln3d.data.shards import ShardSet
 from ln3d.errors import RecipeError
+from ln3d.training.parts import own_parts
 from ln3d.training.ranks import ALONE
 from ln3d.training.step import fresh_state, take_step
 
@@ -186,8 +187,7 @@ def _trained(shards: ShardSet, recipe: Recipe) -> Curve:
     """Return the losses of a few steps, and the averaged weights after them."""
     task, config = task_of(shards, recipe, thin_lpips()), recipe.vae.training
     state = fresh_state(task, config, torch.device("cpu"), None)
-    size = config.batch // config.accumulate
-    parts = [range(first, first + size) for first in range(0, config.batch, size)]
+    parts = own_parts(config, ALONE)
     losses = []
     for step in range(STEPS):
         loss, _ = take_step(task, config, state, task.batch(step, 0, range(config.batch)), parts, ALONE)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from vae_tasks import thin_lpips
 
 from ln3d.backbones.frozen_maps import FrozenPyramid, timm_maps
-from ln3d.backbones.perceptual import Lpips, untrained_weights
 from ln3d.backbones.timm_networks import untrained_timm
 from ln3d.config.recipe import Recipe
 from ln3d.data.pictures import Pictures
@@ -41,23 +41,13 @@ TRANSFORMER = "vae.discriminators.backbone=timm:test_vit"
 INVARIANT = ("vae.losses.depth_kind=scale_invariant",)
 
 
-def _lpips(name: str) -> Lpips:
-    """Return LPIPS with random weights of the right scale."""
-    draw = torch.Generator().manual_seed(0)
-    weights = untrained_weights(name)
-    for tensor in weights.values():
-        tensor.normal_(0, (2 / max(tensor[0].numel(), 1)) ** 0.5, generator=draw)
-    return Lpips(name, {key: tensor.abs() if "head" in key else tensor for key, tensor in weights.items()})
-
-
 def _transformer() -> FrozenPyramid:
     torch.manual_seed(0)
     return timm_maps(untrained_timm("test_vit"), levels=2)
 
 
 def _task(shards: ShardSet, recipe: Recipe, device: str, frozen: FrozenPyramid | None = None) -> VaeTask:
-    perceptual = _lpips(recipe.vae.losses.lpips_net) if recipe.vae.losses.lpips > 0 else None
-    task = VaeTask(shards, range(7), [7, 8], recipe.vae, recipe.seed, perceptual, frozen)
+    task = VaeTask(shards, range(7), [7, 8], recipe.vae, recipe.seed, thin_lpips(), frozen)
     task.networks.to(device)
     if task.discriminators is not None:
         task.discriminators.to(device)
