@@ -22,6 +22,9 @@ class EncoderConfig(Section):
     """Give the `image` encoder the depth along every ray (1 channel)."""
     resolution: int = Field(64, ge=8)
     """Side of the input views (`image`) or of the lifted planes (`aligned`)."""
+    slabs: int = Field(0, ge=0)
+    """Slabs across each lifted plane, of which the `aligned` encoder sees colour and occupancy one by one; with 0 it
+    sees what is outermost on either side, and nothing in between."""
     patch: int = Field(1, ge=1)
     """Side of the squares that are folded into the channels before the first level."""
     width: int = Field(32, ge=8)

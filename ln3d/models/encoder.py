@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ln3d.config.vae import EncoderConfig
-from ln3d.models.lifting import LIFTED_CHANNELS, lift
+from ln3d.models.lifting import lift, lifted_channels
 from ln3d.models.views import Views
 from ln3d.nn.attention import SelfAttention
 from ln3d.nn.convolution import Downsample, ResidualBlock, group_norm
@@ -101,14 +101,14 @@ class AlignedEncoder(nn.Module):
     def __init__(self, config: EncoderConfig, latent_channels: int) -> None:
         super().__init__()
         self.config = config
-        self.trunk = ConvTrunk(LIFTED_CHANNELS, config)
-        side = config.resolution
-        self.place = nn.Parameter(torch.zeros(3, LIFTED_CHANNELS, side, side))
+        channels, side = lifted_channels(config.slabs), config.resolution
+        self.trunk = ConvTrunk(channels, config)
+        self.place = nn.Parameter(torch.zeros(3, channels, side, side))
         self.exit = nn.Conv2d(self.trunk.width, 2 * latent_channels, 3, padding=1)
 
     def forward(self, views: Views) -> Float[Tensor, "b 3 c2 h w"]:
         """Return mean and log-variance stacked on the channels, from V posed RGB-D views."""
-        planes = lift(views, self.config.resolution, self.config.chroma_gain)
+        planes = lift(views, self.config.resolution, self.config.chroma_gain, self.config.slabs)
         planes = planes + repeat(self.place, "p c h w -> b p c h w", b=planes.shape[0])
         features = self.trunk(rearrange(planes, "b p c h w -> (b p) c h w"), group=3)
         return rearrange(self.exit(features), "(b p) c h w -> b p c h w", p=3)

@@ -7,18 +7,24 @@ from torch import Tensor
 
 from ln3d.models.views import Views
 
-LIFTED_CHANNELS = 10
+_OUTERMOST_CHANNELS, _SLAB_CHANNELS = 10, 4
 _SHARPNESS = 12.0  # per world unit: how strongly the nearest surface outweighs the ones behind it
 _PLANE_AXES = ((0, 1, 2), (1, 2, 0), (2, 0, 1))  # column, row and height axis of the planes xy, yz, zx
 
 
+def lifted_channels(slabs: int) -> int:
+    """Return how many channels a lifted plane has."""
+    return _OUTERMOST_CHANNELS + _SLAB_CHANNELS * slabs
+
+
 @torch.no_grad()
-def lift(views: Views, resolution: int, chroma_gain: float) -> Float[Tensor, "b 3 10 r r"]:
-    """Return what the views saw, per plane cell: seen from the front, from the back, and how much.
+def lift(views: Views, resolution: int, chroma_gain: float, slabs: int = 0) -> Float[Tensor, "b 3 c r r"]:
+    """Return what the views saw, per plane cell: seen from the front, from the back, how much, and what lies between.
 
     Channels: colour in about [-1, 1] and height of the surface towards the plane's positive axis (4), the same
     for its negative axis (4), occupancy in {0, 1}, and log(1 + points) / 4. A cell's points are averaged with
-    weights exp(+-12 height), a soft version of "the outermost one wins". Empty cells are 0.
+    weights exp(+-12 height), a soft version of "the outermost one wins". Then, for each of the `slabs` of equal
+    thickness that the box is cut into across the plane, lowest first: mean colour and occupancy (4). Empty cells are 0.
     """
     colour = rearrange(2.0 * views.stretched_colour(chroma_gain) - 1.0, "b v c h w -> (b v h w) c")
     batch, count = views.depth.shape[0], views.depth[0].numel()
@@ -26,29 +32,31 @@ def lift(views: Views, resolution: int, chroma_gain: float) -> Float[Tensor, "b 
     owner = torch.arange(batch, device=points.device).repeat_interleave(count)
     seen = (views.depth.reshape(-1) > 0) & (points.abs() < 1).all(dim=-1)
     points, colour, owner = points[seen], colour[seen], owner[seen]
-    planes = [_splat(points, colour, owner, axes, batch, resolution) for axes in _PLANE_AXES]
+    planes = []
+    for column, row, up in _PLANE_AXES:
+        place = _cells(points[:, [column, row]], resolution)
+        cell = (owner * resolution + place[:, 1]) * resolution + place[:, 0]
+        outermost = _outermost(colour, points[:, up, None], cell, batch * resolution**2)
+        between = _slabs(colour, points[:, up], cell, batch * resolution**2, slabs)
+        planes.append(rearrange(torch.cat([outermost, between], -1), "(b h w) c -> b c h w", b=batch, h=resolution))
     return torch.stack(planes, dim=1)
 
 
-def _splat(
-    points: Float[Tensor, "n 3"],
-    colour: Float[Tensor, "n 3"],
-    owner: Int[Tensor, "n"],
-    axes: tuple[int, int, int],
-    batch: int,
-    resolution: int,
-) -> Float[Tensor, "b 10 r r"]:
-    """Average coloured points onto one plane; the first axis runs along the columns, the second along the rows."""
-    column, row, up = axes
-    place = ((points + 1) * (resolution / 2)).long().clamp(0, resolution - 1)
-    cell = (owner * resolution + place[:, row]) * resolution + place[:, column]
-    height = points[:, up, None]
+def _cells(places: Float[Tensor, "*n"], count: int) -> Int[Tensor, "*n"]:
+    """Return which of `count` equal parts of [-1, 1] these lie in."""
+    return ((places + 1) * (count / 2)).long().clamp(0, count - 1)
+
+
+def _outermost(
+    colour: Float[Tensor, "n 3"], height: Float[Tensor, "n 1"], cell: Int[Tensor, "n"], cells: int
+) -> Float[Tensor, "m 10"]:
+    """Average coloured points over the cells of a plane, those in front and those at the back most of all."""
     value = torch.cat([colour, height], dim=-1)
     front, back = torch.exp(_SHARPNESS * height), torch.exp(-_SHARPNESS * height)
     rows = torch.cat([value * front, front, value * back, back, torch.ones_like(height)], dim=-1)
-    total = rows.new_zeros(batch * resolution * resolution, rows.shape[-1]).index_add_(0, cell, rows)
+    total = rows.new_zeros(cells, rows.shape[-1]).index_add_(0, cell, rows)
     amount = total[:, 10:]
-    lifted = torch.cat(
+    return torch.cat(
         [
             total[:, 0:4] / total[:, 4:5].clamp(min=1e-12),
             total[:, 5:9] / total[:, 9:10].clamp(min=1e-12),
@@ -57,4 +65,19 @@ def _splat(
         ],
         dim=-1,
     )
-    return rearrange(lifted, "(b h w) c -> b c h w", b=batch, h=resolution)
+
+
+def _slabs(
+    colour: Float[Tensor, "n 3"], height: Float[Tensor, "n"], cell: Int[Tensor, "n"], cells: int, slabs: int
+) -> Float[Tensor, "m c"]:
+    """Average coloured points over the cells of every slab."""
+    if slabs == 0:
+        return colour.new_zeros(cells, 0)
+    rows = torch.cat([colour, torch.ones_like(height)[:, None]], dim=-1)
+    total = rows.new_zeros(cells * slabs, rows.shape[-1]).index_add_(0, cell * slabs + _cells(height, slabs), rows)
+    amount = total[:, 3:]
+    return rearrange(
+        torch.cat([total[:, :3] / amount.clamp(min=1), (amount > 0).to(total.dtype)], dim=-1),
+        "(m s) c -> m (s c)",
+        s=slabs,
+    )
