@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from einops import rearrange
@@ -10,12 +10,12 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+from torch.utils.module_tracker import ModuleTracker
 
 from ln3d.backbones.frozen_maps import AnyFrozen
 from ln3d.backbones.frozen_names import untrained_maps
 from ln3d.backbones.perceptual import Lpips, untrained_lpips
 from ln3d.config.recipe import Recipe
-from ln3d.config.vae import VaeLossConfig
 from ln3d.models.autoencoder import Autoencoder
 from ln3d.models.decoder import count_parameters
 from ln3d.models.discriminator import ViewDiscriminators
@@ -26,7 +26,7 @@ from ln3d.training.adversarial_step import build_discriminators, contest, view_k
 from ln3d.training.latent_step import FROZEN
 from ln3d.training.vae_losses import pictures_of
 from ln3d.training.vae_rendering import radiance, training_render
-from ln3d.training.vae_step import shown_pictures
+from ln3d.training.vae_step import check_lpips, shown_pictures
 
 GPUS = 8
 UTILISATION = 0.4
@@ -65,6 +65,22 @@ _CPU_ATTENTION = {  # the CPU's fused kernel, which the counter does not know by
 }
 
 
+class _Untracked(ModuleTracker):
+    """Sees no modules: totals are all that is asked for, and its hooks forbid gradients of gradients."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def _counter() -> FlopCounterMode:
+    counter = FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION)
+    counter.mod_tracker = _Untracked()
+    return counter
+
+
 def measured(loss: Callable[[], Tensor], parameters: Iterable[Tensor]) -> Cost:
     """Return the cost of the scalar that `loss` returns and of its gradient; its tensors need no contents."""
     weights = {p.untyped_storage()._cdata for p in parameters}
@@ -76,30 +92,49 @@ def measured(loss: Callable[[], Tensor], parameters: Iterable[Tensor]) -> Cost:
             kept[storage._cdata] = storage  # held, so that no other storage takes its address
         return tensor
 
-    with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
+    with _counter() as counter:
         with saved_tensors_hooks(keep, lambda tensor: tensor):
             value = loss()
         value.backward()
     return Cost(counter.get_total_flops(), sum(storage.nbytes() for storage in kept.values()))
 
 
+class _Cast(NamedTuple):
+    """The networks of a training step."""
+
+    autoencoder: Autoencoder
+    discriminators: ViewDiscriminators | None
+    perceptual: Lpips | None
+
+
 def vae_cost(recipe: Recipe) -> Cost:
     """Return the cost of one object in a training step of stage 1, in the recipe's precision.
 
-    The penalty on discriminators' slopes is left out. With gradient checkpointing the second forward pass is counted
-    among the operations, and what it keeps meanwhile is not among the bytes.
+    The penalty on discriminators' slopes counts as often as it is computed, and what it keeps counts whole. Where
+    passes are accumulated, those without gradient that come before them are counted. With gradient checkpointing the
+    second forward pass is counted among the operations, and what it keeps meanwhile is not among the bytes.
+    RecipeError where pictures are too small for the perceptual network.
     """
+    config = recipe.vae
     frozen = _frozen_network(recipe)
+    sloped = frozen is not None and config.discriminators.r1 > 0
     with FakeTensorMode(allow_non_fake_inputs=True):
-        networks, discriminators = Autoencoder(recipe.vae).train(), _discriminators(frozen, recipe)
-        perceptual = _perceptual(recipe.vae.losses)
-        weights = [module for module in (networks, discriminators, frozen, perceptual) if module is not None]
+        cast = _Cast(Autoencoder(config).train(), _discriminators(frozen, recipe), _perceptual(recipe))
+        weights = [module for module in (*cast, frozen) if module is not None]
         parameters = [tensor for module in weights for tensor in (*module.parameters(), *module.buffers())]
-        return measured(lambda: _pass(networks, discriminators, perceptual, recipe), parameters)
+        plain = measured(lambda: _pass(cast, recipe), parameters)
+        dearest = measured(lambda: _pass(cast, recipe, slopes=True), parameters) if sloped else plain
+        counted = config.training.accumulate > 1 and config.supervision.kind != "latents"
+        before = _forward_operations(lambda: _pass(cast, recipe)) if counted else 0
+    slopes = (dearest.operations - plain.operations) // config.discriminators.r1_every
+    return Cost(before + plain.operations + slopes, dearest.saved_bytes)
 
 
-def _perceptual(losses: VaeLossConfig) -> Lpips | None:
-    return untrained_lpips(losses.lpips_net) if losses.lpips > 0 else None
+@torch.no_grad()
+def _forward_operations(loss: Callable[[], Tensor]) -> int:
+    with _counter() as counter:
+        loss()
+    return int(counter.get_total_flops())
 
 
 class Heads(NamedTuple):
@@ -129,10 +164,16 @@ def state_bytes(learning: int, still: int = 0, heads: Heads = NO_HEADS) -> int:
 
 
 def vae_state_bytes(recipe: Recipe, networks: Autoencoder) -> int:
-    """Return the bytes of the state of stage 1, of whose `networks` a taught encoder alone learns."""
+    """Return the bytes of the state of stage 1, of whose `networks` a taught encoder alone learns.
+
+    The frozen networks that look at pictures are part of it.
+    """
+    with torch.device("meta"):
+        perceptual = _perceptual(recipe)
+    looking = 0 if perceptual is None else 4 * sum(buffer.numel() for buffer in perceptual.buffers())
     taught = recipe.vae.supervision.kind == "latents"
     still = sum(count_parameters(networks.get_submodule(part)) for part in FROZEN) if taught else 0
-    return state_bytes(count_parameters(networks) - still, still, discriminator_weights(recipe))
+    return looking + state_bytes(count_parameters(networks) - still, still, discriminator_weights(recipe))
 
 
 def _frozen_network(recipe: Recipe) -> AnyFrozen | None:
@@ -140,6 +181,16 @@ def _frozen_network(recipe: Recipe) -> AnyFrozen | None:
     if not view_kinds(recipe.vae):
         return None
     return untrained_maps(recipe.vae.discriminators.backbone, recipe.vae.discriminators.levels)
+
+
+def _perceptual(recipe: Recipe) -> Lpips | None:
+    """Return the network of the perceptual loss, with zeros for weights; None where there is none."""
+    losses = recipe.vae.losses
+    if losses.lpips == 0:
+        return None
+    network = untrained_lpips(losses.lpips_net)
+    check_lpips(network, math.isqrt(rays_per_object(recipe) // _supervised(recipe)))
+    return network
 
 
 def _discriminators(frozen: AnyFrozen | None, recipe: Recipe) -> ViewDiscriminators | None:
@@ -172,17 +223,14 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
     return figures
 
 
-def _pass(
-    networks: Autoencoder, discriminators: ViewDiscriminators | None, perceptual: Lpips | None, recipe: Recipe
-) -> Tensor:
+def _pass(cast: _Cast, recipe: Recipe, *, slopes: bool = False) -> Tensor:
     """Encode, decode, render and judge one object as a training step does; every output is part of the sum."""
     with torch.autocast("cpu", torch.bfloat16, enabled=recipe.vae.training.precision == "bf16"):
-        return _outputs(networks, discriminators, perceptual, recipe)
+        return _outputs(cast, recipe, slopes)
 
 
-def _outputs(
-    networks: Autoencoder, discriminators: ViewDiscriminators | None, perceptual: Lpips | None, recipe: Recipe
-) -> Tensor:
+def _outputs(cast: _Cast, recipe: Recipe, slopes: bool) -> Tensor:
+    networks, discriminators, perceptual = cast
     config = recipe.vae
     side = config.encoder.resolution
     count = config.encoder.views
@@ -208,17 +256,17 @@ def _outputs(
     if discriminators is not None:
         unseen = torch.empty(1, rays_per_object(recipe) // _supervised(recipe), 3)
         imagined = training_render(networks, planes, unseen, unseen, config).colour if config.imagines_views else None
-        outputs.extend(_judgements(discriminators, rendered.colour, imagined, recipe))
+        outputs.extend(_judgements(discriminators, rendered.colour, imagined, recipe, slopes))
     return torch.stack([output.sum() for output in outputs]).sum()
 
 
 def _judgements(
-    discriminators: ViewDiscriminators, colour: Tensor, imagined: Tensor | None, recipe: Recipe
+    discriminators: ViewDiscriminators, colour: Tensor, imagined: Tensor | None, recipe: Recipe, slopes: bool
 ) -> Iterator[Tensor]:
-    """Yield what discriminators tell both sides of rendered rays, without the penalty on slopes."""
+    """Yield what discriminators tell both sides of rendered rays, with `slopes` at a step whose penalty is due."""
     shown = shown_pictures(torch.empty_like(colour), colour, imagined, recipe.vae.supervision)
-    own = recipe.vae.discriminators.model_copy(update={"r1": 0.0})
-    for losses in contest(discriminators, shown, own, own.start):
+    own = recipe.vae.discriminators
+    for losses in contest(discriminators, shown, own if slopes else own.model_copy(update={"r1": 0.0}), own.start):
         yield from losses.values()
 
 

@@ -72,7 +72,8 @@ class VaeTask:
         check_networks(self.config)
         side = picture_side(self.config.supervision, self.shards.resolution)
         if self.config.losses.lpips > 0 and self.perceptual is None:
-            self.perceptual = _lpips(self.config.losses.lpips_net, side)
+            self.perceptual = load_lpips(self.config.losses.lpips_net)
+            check_lpips(self.perceptual, side)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             self.networks = Autoencoder(self.config)
@@ -176,14 +177,13 @@ def picture_side(config: SupervisionConfig, stored: int) -> int:
     return config.crop if config.kind == "crop" else side
 
 
-def _lpips(name: str, side: int) -> Lpips:
-    network = load_lpips(name)
+def check_lpips(network: Lpips, side: int) -> None:
+    """Raise RecipeError where LPIPS cannot compare pictures of `side` pixels."""
     if side < network.smallest:
         raise RecipeError(
-            f"LPIPS on {name.partition('=')[0]} compares pictures of at least {network.smallest} pixels, not {side}",
+            f"LPIPS on {network.name} compares pictures of at least {network.smallest} pixels, not {side}",
             "raise vae.supervision.crop, or vae.supervision.resolution where whole views are compared",
         )
-    return network
 
 
 def shown_pictures(

@@ -7,9 +7,12 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from ln3d.backbones.frozen_maps import timm_maps
 from ln3d.backbones.perceptual import untrained_lpips
+from ln3d.backbones.timm_networks import untrained_timm
 from ln3d.config.recipe import Recipe
 from ln3d.data.shards import ShardSet
+from ln3d.errors import RecipeError
 from ln3d.models.autoencoder import Autoencoder
 from ln3d.models.decoder import count_parameters
 from ln3d.models.ema import Ema
@@ -22,8 +25,11 @@ from ln3d.stages.estimate import (
     vae_cost,
     vae_state_bytes,
 )
+from ln3d.training.gradients import batch_gradient
 from ln3d.training.latent_step import LatentTask
 from ln3d.training.optimiser import build_optimiser, optimiser_tensors
+from ln3d.training.parts import own_parts
+from ln3d.training.ranks import ALONE
 from ln3d.training.vae_step import VaeTask
 
 RecipeOf = Callable[..., Recipe]
@@ -76,6 +82,7 @@ LATENTS = (
     "vae.augmentation.saturation=1",
     "vae.augmentation.permutation=0",
 )
+LPIPS = ("vae.supervision.kind=full", "vae.losses.lpips=1", "vae.losses.lpips_net=vgg")
 IMAGE = ("vae.encoder.kind=image", "vae.encoder.resolution=8", "vae.training.precision=fp32")
 
 
@@ -92,7 +99,8 @@ IMAGE = ("vae.encoder.kind=image", "vae.encoder.resolution=8", "vae.training.pre
         (*GAN, "vae.losses.adversarial_novel=1"),
         (*GAN, "vae.losses.adversarial=1", "vae.losses.adversarial_novel=1", "vae.supervision.novel_views=0"),
         (*GAN, "vae.losses.adversarial_novel=1", "vae.supervision.novel_views=0", "vae.renderer.search=true"),
-        ("vae.supervision.kind=full", "vae.losses.lpips=1", "vae.losses.lpips_net=vgg"),
+        LPIPS,
+        (*LPIPS, "vae.training.precision=fp32", "vae.training.gradient_checkpointing=true"),
     ],
     ids=[
         "aligned",
@@ -106,20 +114,57 @@ IMAGE = ("vae.encoder.kind=image", "vae.encoder.resolution=8", "vae.training.pre
         "imagined view",
         "imagined, search",
         "lpips",
+        "lpips, checkpointing",
     ],
 )
 def test_an_object_costs_what_the_training_step_spends_on_it(
     tiny_shards: ShardSet, tiny_recipe: RecipeOf, overrides: tuple[str, ...]
 ) -> None:
     recipe = tiny_recipe(*overrides)
-    task = VaeTask(tiny_shards, [0, 1], [], recipe.vae, recipe.seed, untrained_lpips("vgg"))
+    task = VaeTask(tiny_shards, [0, 1], [], recipe.vae, recipe.seed, perceptual=untrained_lpips("vgg"))
+    assert _spent(task, 3, recipe) == 2 * vae_cost(recipe).operations
+
+
+def _spent(task: VaeTask, step: int, recipe: Recipe) -> int:
+    """Return the operations of a step with a batch of two, forward and backward."""
     batch = task.batch(0, 0, range(2))
 
-    def spent() -> torch.Tensor:
+    def loss() -> torch.Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.vae.training.precision == "bf16"):
-            return task.loss(batch, 3)[0]
+            return task.loss(batch, step)[0]
 
-    assert measured(spent, task.networks.parameters()).operations == 2 * vae_cost(recipe).operations
+    return measured(loss, task.networks.parameters()).operations
+
+
+BOTH = ("vae.losses.adversarial=1", "vae.losses.adversarial_novel=1", "vae.discriminators.r1=1")
+
+
+def test_slopes_cost_what_they_do_as_often_as_they_are_computed(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
+    """Seen by a transformer, whose attention is another one where it is differentiated twice."""
+    every = 2
+    changes = (*GAN, *BOTH, "vae.discriminators.backbone=timm:test_vit", f"vae.discriminators.r1_every={every}")
+    recipe, without = tiny_recipe(*changes), tiny_recipe(*changes, "vae.discriminators.r1=0")
+    task = VaeTask(tiny_shards, [0, 1], [], recipe.vae, recipe.seed, frozen=timm_maps(untrained_timm("test_vit"), 2))
+    spent = [_spent(task, step, recipe) for step in range(every)]
+    cost, plain = vae_cost(recipe), vae_cost(without)
+    assert spent[0] > spent[1] == 2 * plain.operations
+    assert 0 <= sum(spent) - 2 * every * cost.operations < 2 * every  # whole operations
+    assert cost.saved_bytes > plain.saved_bytes
+
+
+@pytest.mark.parametrize("overrides", [(), (*GAN, *BOTH, "vae.discriminators.r1_every=1")], ids=["plain", "gan"])
+def test_passes_cost_as_many_without_gradient_before_them(
+    tiny_shards: ShardSet, tiny_recipe: RecipeOf, overrides: tuple[str, ...]
+) -> None:
+    recipe = tiny_recipe(*overrides, "vae.training.accumulate=2", "vae.training.precision=fp32")
+    task = VaeTask(tiny_shards, [0, 1], [], recipe.vae, recipe.seed)
+    batch, parts = task.batch(0, 0, range(2)), own_parts(recipe.vae.training, ALONE)
+
+    def passes() -> torch.Tensor:
+        batch_gradient(lambda piece, part: task.loss(piece, 3, part), batch, parts, ALONE, task.networks, counted=True)
+        return torch.zeros((), requires_grad=True)
+
+    assert measured(passes, task.networks.parameters()).operations == 2 * vae_cost(recipe).operations
 
 
 @pytest.mark.parametrize("overrides", [(), (*GAN, "vae.losses.adversarial=1"), LATENTS], ids=["plain", "gan", "taught"])
@@ -181,6 +226,19 @@ def test_discriminators_need_memory_for_their_heads_and_for_what_they_look_at(ti
     assert discriminator_weights(tiny_recipe()) == (0, 0)
     plain = vae_cost(tiny_recipe(*GAN))
     assert cost.operations > plain.operations and cost.saved_bytes > plain.saved_bytes
+
+
+def test_the_perceptual_network_needs_memory_and_pictures_that_it_can_compare(tiny_recipe: RecipeOf) -> None:
+    without, recipe = (tiny_recipe(*LPIPS, f"vae.losses.lpips={weight}") for weight in (0, 1))
+    networks = Autoencoder(recipe.vae)
+    convolutions = 14_714_688  # of VGG-16 (Simonyan and Zisserman 2015), biases among them
+    heads, scaling = 64 + 128 + 256 + 512 + 512, 6
+    assert vae_state_bytes(recipe, networks) - vae_state_bytes(without, networks) == 4 * (
+        convolutions + heads + scaling
+    )
+    assert vae_cost(recipe).saved_bytes > vae_cost(without).saved_bytes
+    with pytest.raises(RecipeError, match="LPIPS on vgg compares pictures of at least 16 pixels, not 8"):
+        estimate(tiny_recipe(*LPIPS, "vae.supervision.kind=crop", "vae.supervision.crop=8"))
 
 
 @pytest.mark.parametrize(
