@@ -25,13 +25,10 @@ def sample_planes(planes: Float[Tensor, "b 3 c h w"], points: Float[Tensor, "b n
     """
     with torch.autocast(points.device.type, enabled=False):
         # One long row of points: the CPU kernel works on rows, and is half as fast on a column.
-        grid = rearrange(project(points.float()), "p b n xy -> (b p) 1 n xy")
-        features = F.grid_sample(
-            rearrange(planes.float(), "b p c h w -> (b p) c h w"),
-            grid,
-            mode="bilinear",
-            padding_mode="zeros",
-            align_corners=False,
-        )
-        summed = rearrange(features, "(b p) c 1 n -> b p c n", p=3).sum(dim=1)
-        return rearrange(summed, "b c n -> b n c")
+        grids = rearrange(project(points.float()), "p b n xy -> p b 1 n xy")
+        xy, yz, zx = (_sampled(plane, grid) for plane, grid in zip(planes.float().unbind(dim=1), grids, strict=True))
+        return rearrange(xy + yz + zx, "b c 1 n -> b n c").contiguous()
+
+
+def _sampled(plane: Float[Tensor, "b c h w"], grid: Float[Tensor, "b 1 n 2"]) -> Float[Tensor, "b c 1 n"]:
+    return F.grid_sample(plane, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

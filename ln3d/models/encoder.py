@@ -4,6 +4,7 @@ import torch
 from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ln3d.config.vae import EncoderConfig
 from ln3d.models.lifting import lift, lifted_channels
@@ -57,10 +58,14 @@ class ConvTrunk(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c_in h w"], group: int) -> Float[Tensor, "n c_out h2 w2"]:
         """Return feature maps at 1 / (patch * 2^(levels - 1)) of the side; `group` maps of an object see each other."""
-        x = self.before(self.levels(self.entry(x)))
+        return self.behind_entry(self.entry(x), group)
+
+    def behind_entry(self, x: Float[Tensor, "n c h w"], group: int) -> Float[Tensor, "n c_out h2 w2"]:
+        """Return what `forward` makes of what `entry` made."""
+        x = self.before(self.levels(x))
         for attention, block in zip(self.attention, self.after, strict=True):
             x = block(attention(x, group))
-        return nn.functional.silu(self.norm(x))
+        return F.silu(self.norm(x))
 
 
 class ImageEncoder(nn.Module):
@@ -109,6 +114,14 @@ class AlignedEncoder(nn.Module):
     def forward(self, views: Views) -> Float[Tensor, "b 3 c2 h w"]:
         """Return mean and log-variance stacked on the channels, from V posed RGB-D views."""
         planes = lift(views, self.config.resolution, self.config.chroma_gain, self.config.slabs)
-        planes = planes + repeat(self.place, "p c h w -> b p c h w", b=planes.shape[0])
-        features = self.trunk(rearrange(planes, "b p c h w -> (b p) c h w"), group=3)
+        return self.encode_planes(planes)
+
+    def encode_planes(self, planes: Float[Tensor, "b 3 c h w"]) -> Float[Tensor, "b 3 c2 h2 w2"]:
+        """Return mean and log-variance stacked on the channels, from lifted planes."""
+        # conv(planes + place) as a sum of two: so the many planes need no gradient, and the places are there once.
+        fold, convolution = self.trunk.entry
+        places = F.conv2d(fold(self.place), convolution.get_parameter("weight"), padding=1)
+        entered = self.trunk.entry(rearrange(planes, "b p c h w -> (b p) c h w"))
+        entered = entered + repeat(places, "p c h w -> (b p) c h w", b=len(planes))
+        features = self.trunk.behind_entry(entered, group=3)
         return rearrange(self.exit(features), "(b p) c h w -> b p c h w", p=3)

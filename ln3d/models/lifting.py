@@ -32,14 +32,13 @@ def lift(views: Views, resolution: int, chroma_gain: float, slabs: int = 0) -> F
     owner = torch.arange(batch, device=points.device).repeat_interleave(count)
     seen = (views.depth.reshape(-1) > 0) & (points.abs() < 1).all(dim=-1)
     points, colour, owner = points[seen], colour[seen], owner[seen]
-    planes = []
-    for column, row, up in _PLANE_AXES:
+    planes = colour.new_empty(3, batch * resolution**2, lifted_channels(slabs))
+    for plane, (column, row, up) in zip(planes, _PLANE_AXES, strict=True):
         place = _cells(points[:, [column, row]], resolution)
         cell = (owner * resolution + place[:, 1]) * resolution + place[:, 0]
-        outermost = _outermost(colour, points[:, up, None], cell, batch * resolution**2)
-        between = _slabs(colour, points[:, up], cell, batch * resolution**2, slabs)
-        planes.append(rearrange(torch.cat([outermost, between], -1), "(b h w) c -> b c h w", b=batch, h=resolution))
-    return torch.stack(planes, dim=1)
+        _outermost(colour, points[:, up, None], cell, out=plane[:, :_OUTERMOST_CHANNELS])
+        _slabs(colour, points[:, up], cell, out=plane[:, _OUTERMOST_CHANNELS:])
+    return rearrange(planes, "p (b h w) c -> b p c h w", b=batch, h=resolution)
 
 
 def _cells(places: Float[Tensor, "*n"], count: int) -> Int[Tensor, "*n"]:
@@ -48,36 +47,30 @@ def _cells(places: Float[Tensor, "*n"], count: int) -> Int[Tensor, "*n"]:
 
 
 def _outermost(
-    colour: Float[Tensor, "n 3"], height: Float[Tensor, "n 1"], cell: Int[Tensor, "n"], cells: int
-) -> Float[Tensor, "m 10"]:
+    colour: Float[Tensor, "n 3"], height: Float[Tensor, "n 1"], cell: Int[Tensor, "n"], out: Float[Tensor, "m 10"]
+) -> None:
     """Average coloured points over the cells of a plane, those in front and those at the back most of all."""
     value = torch.cat([colour, height], dim=-1)
     front, back = torch.exp(_SHARPNESS * height), torch.exp(-_SHARPNESS * height)
     rows = torch.cat([value * front, front, value * back, back, torch.ones_like(height)], dim=-1)
-    total = rows.new_zeros(cells, rows.shape[-1]).index_add_(0, cell, rows)
-    amount = total[:, 10:]
-    return torch.cat(
-        [
-            total[:, 0:4] / total[:, 4:5].clamp(min=1e-12),
-            total[:, 5:9] / total[:, 9:10].clamp(min=1e-12),
-            (amount > 0).to(total.dtype),
-            torch.log1p(amount) / 4,
-        ],
-        dim=-1,
-    )
+    total = rows.new_zeros(len(out), rows.shape[-1]).index_add_(0, cell, rows)
+    amount = total[:, 10]
+    torch.div(total[:, 0:4], total[:, 4:5].clamp(min=1e-12), out=out[:, 0:4])
+    torch.div(total[:, 5:9], total[:, 9:10].clamp(min=1e-12), out=out[:, 4:8])
+    out[:, 8] = amount > 0
+    out[:, 9] = torch.log1p(amount) / 4
 
 
 def _slabs(
-    colour: Float[Tensor, "n 3"], height: Float[Tensor, "n"], cell: Int[Tensor, "n"], cells: int, slabs: int
-) -> Float[Tensor, "m c"]:
-    """Average coloured points over the cells of every slab."""
+    colour: Float[Tensor, "n 3"], height: Float[Tensor, "n"], cell: Int[Tensor, "n"], out: Float[Tensor, "m c"]
+) -> None:
+    """Average coloured points over the cells of every slab, as many as there is room for."""
+    slabs = out.shape[1] // _SLAB_CHANNELS
     if slabs == 0:
-        return colour.new_zeros(cells, 0)
+        return
     rows = torch.cat([colour, torch.ones_like(height)[:, None]], dim=-1)
-    total = rows.new_zeros(cells * slabs, rows.shape[-1]).index_add_(0, cell * slabs + _cells(height, slabs), rows)
-    amount = total[:, 3:]
-    return rearrange(
-        torch.cat([total[:, :3] / amount.clamp(min=1), (amount > 0).to(total.dtype)], dim=-1),
-        "(m s) c -> m (s c)",
-        s=slabs,
-    )
+    total = rows.new_zeros(len(out) * slabs, _SLAB_CHANNELS).index_add_(0, cell * slabs + _cells(height, slabs), rows)
+    total, slab = total.unflatten(0, (len(out), slabs)), out.unflatten(1, (slabs, _SLAB_CHANNELS))
+    amount = total[..., 3:]
+    torch.div(total[..., :3], amount.clamp(min=1), out=slab[..., :3])
+    slab[..., 3:] = amount > 0

@@ -1,4 +1,8 @@
-"""Attention and feed-forward layers on sequences `(b, l, d)`; all attention goes through PyTorch's fused kernel."""
+"""Attention and feed-forward layers on sequences `(b, l, d)`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 import torch.nn.functional as F
@@ -7,6 +11,45 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ln3d.errors import RecipeError
+
+_MOST_PAIRS = 1024**2
+"""Of a query and a key: with more of them, what the products keep for the backward pass would be too much."""
+_always_fused = ContextVar("always_fused", default=False)
+
+
+@contextmanager
+def fused_attention() -> Iterator[None]:
+    """Within it, `attend` uses the fused kernel everywhere, as it does on GPUs."""
+    token = _always_fused.set(True)
+    try:
+        yield
+    finally:
+        _always_fused.reset(token)
+
+
+def attend(
+    query: Float[Tensor, "b h l k"],
+    key: Float[Tensor, "b h m k"],
+    value: Float[Tensor, "b h m k"],
+    visible: Bool[Tensor, "b #h #l m"] | None = None,
+) -> Float[Tensor, "b h l k"]:
+    """Return softmax(query key^T / sqrt(k)) value, over the keys that are visible.
+
+    By PyTorch's fused kernel, but for half precision with gradients on CPUs: there the backward pass of the fused
+    kernel takes up to ten times as long as that of the products (docs/log.md).
+    """
+    if not _from_products(query, key):
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    if visible is not None:
+        scores = scores.masked_fill(~visible, -torch.inf)
+    return scores.softmax(dim=-1) @ value
+
+
+def _from_products(query: Tensor, key: Tensor) -> bool:
+    half = query.dtype == torch.bfloat16 or torch.is_autocast_enabled(query.device.type)
+    needed = query.device.type == "cpu" and half and torch.is_grad_enabled() and query.requires_grad
+    return needed and query.shape[-2] * key.shape[-2] <= _MOST_PAIRS and not _always_fused.get()
 
 
 class SelfAttention(nn.Module):
@@ -41,9 +84,7 @@ class SelfAttention(nn.Module):
         sequence = x if context is None else torch.cat([x, context], dim=1)
         query, key, value = rearrange(self.qkv(sequence), "b l (three h k) -> three b h l k", three=3, h=self.heads)
         visible = _visible(sequence, length, mask, context_mask)
-        gathered = F.scaled_dot_product_attention(
-            self.query_norm(query[:, :, :length]), self.key_norm(key), value, attn_mask=visible
-        )
+        gathered = attend(self.query_norm(query[:, :, :length]), self.key_norm(key), value, visible)
         return self.out(rearrange(gathered, "b h l k -> b l (h k)"))
 
 
@@ -71,7 +112,7 @@ class CrossAttention(nn.Module):
         query = rearrange(self.query(x), "b l (h k) -> b h l k", h=self.heads)
         key, value = rearrange(self.key_value(context), "b m (two h k) -> two b h m k", two=2, h=self.heads)
         visible = None if mask is None else mask[:, None, None, :]
-        gathered = F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
+        gathered = attend(query, key, value, visible)
         return self.out(rearrange(gathered, "b h l k -> b l (h k)"))
 
 

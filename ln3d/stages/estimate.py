@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Self
 
 import torch
-from einops import rearrange
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
@@ -22,6 +21,7 @@ from ln3d.models.discriminator import ViewDiscriminators
 from ln3d.models.encoder import AlignedEncoder
 from ln3d.models.posterior import Posterior
 from ln3d.models.views import Views
+from ln3d.nn.attention import fused_attention
 from ln3d.training.adversarial_step import build_discriminators, contest, view_kinds
 from ln3d.training.latent_step import FROZEN
 from ln3d.training.vae_losses import pictures_of
@@ -82,7 +82,10 @@ def _counter() -> FlopCounterMode:
 
 
 def measured(loss: Callable[[], Tensor], parameters: Iterable[Tensor]) -> Cost:
-    """Return the cost of the scalar that `loss` returns and of its gradient; its tensors need no contents."""
+    """Return the cost of the scalar that `loss` returns and of its gradient; its tensors need no contents.
+
+    Attention is that of GPUs.
+    """
     weights = {p.untyped_storage()._cdata for p in parameters}
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -92,7 +95,7 @@ def measured(loss: Callable[[], Tensor], parameters: Iterable[Tensor]) -> Cost:
             kept[storage._cdata] = storage  # held, so that no other storage takes its address
         return tensor
 
-    with _counter() as counter:
+    with _counter() as counter, fused_attention():
         with saved_tensors_hooks(keep, lambda tensor: tensor):
             value = loss()
         value.backward()
@@ -275,8 +278,7 @@ def _encoded(networks: Autoencoder, views: Views) -> Tensor:
     if not isinstance(encoder, AlignedEncoder):
         return encoder(views)
     # Lifting multiplies no matrices, and how many points it moves depends on the data: begin behind it.
-    maps = encoder.exit(encoder.trunk(encoder.place, group=3))
-    return rearrange(maps, "(b p) c h w -> b p c h w", p=3)
+    return encoder.encode_planes(torch.empty(1, *encoder.place.shape))
 
 
 def rays_per_object(recipe: Recipe) -> int:

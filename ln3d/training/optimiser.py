@@ -28,7 +28,7 @@ def build_optimiser(networks: nn.Module, config: TrainingConfig) -> torch.optim.
         {"params": parameters, "factor": factor, "weight_decay": decay}
         for (factor, decay), parameters in groups.items()
     ]
-    return torch.optim.AdamW(options, lr=config.learning_rate, betas=config.betas)
+    return torch.optim.AdamW(options, lr=config.learning_rate, betas=config.betas, fused=True)
 
 
 def check_parts(networks: nn.Module, config: TrainingConfig) -> None:
@@ -67,11 +67,10 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer, networks: nn.Module) -> 
 
 
 def load_optimiser(optimiser: torch.optim.Optimizer, networks: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `optimiser_tensors` returned: moments beside their parameters, counts of steps on the CPU."""
+    """Put back what `optimiser_tensors` returned, beside its parameters."""
     parameters = dict(networks.named_parameters())
     optimiser.state.clear()
     for full_name, tensor in tensors.items():
         name, quantity = full_name.rsplit("/", 1)
         parameter = parameters[name]
-        device = tensor.device if quantity == "step" else parameter.device
-        optimiser.state[parameter][quantity] = tensor.to(device, copy=True)
+        optimiser.state[parameter][quantity] = tensor.to(parameter.device, copy=True)

@@ -87,6 +87,17 @@ def test_the_latent_is_laid_out_plane_by_plane() -> None:
     assert torch.equal(parameters[0], expected[:, :, None, None].expand(-1, -1, 4, 4))
 
 
+def test_places_are_added_to_what_was_lifted() -> None:
+    """The sum of two convolutions is the convolution of the sum."""
+    torch.manual_seed(0)
+    encoder = AlignedEncoder(_config(kind="aligned", patch=2, multipliers=(2,), slabs=3), CHANNELS)
+    nn.init.normal_(encoder.place)
+    planes = torch.randn(2, *encoder.place.shape)
+    features = encoder.trunk((planes + encoder.place).flatten(0, 1), group=3)
+    expected = encoder.exit(features).unflatten(0, (2, 3))
+    torch.testing.assert_close(encoder.encode_planes(planes), expected, atol=1e-5, rtol=1e-4)
+
+
 @torch.no_grad()
 def test_aligned_planes_keep_their_place_and_meet_in_the_attention_alone() -> None:
     torch.manual_seed(0)
