@@ -43,6 +43,7 @@ from ln3d.rendering.volume import render_images
 from ln3d.runtime import available_cores, tune_allocator
 from ln3d.seeding import generator, numpy_generator
 from ln3d.stages.reconstruction_scores import chosen_objects
+from ln3d.training.precision import autocast
 from ln3d.training.reconstruction import evaluation_views, views_of
 from ln3d.training.vae_losses import loss_weights, render_terms, weighted_sum
 from ln3d.training.vae_rendering import frozen_radiance, radiance
@@ -158,7 +159,7 @@ class Bench:
         jitter = generator(self.seed, "amortised", self.record.index, step)
         start = self.clock()
         optimiser.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.training.precision == "bf16"):
+        with autocast(torch.device("cpu"), self.config.training):
             rendered = task.look(planes, batch["origins"], batch["directions"], jitter, batch["hint"])
             terms = render_terms(rendered, radiance(task.networks, planes), batch, self.config)
             loss = weighted_sum(terms, loss_weights(self.config.losses, step))

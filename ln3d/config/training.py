@@ -49,7 +49,8 @@ class TrainingConfig(Section):
     ema: float = Field(0.999, ge=0, lt=1)
     """Decay of the weight average that is published."""
     precision: Literal["fp32", "bf16"] = "bf16"
-    """Autocast of the networks; the renderer's geometry stays fp32."""
+    """Autocast of the networks; the renderer's geometry stays fp32. Processors and GPUs without instructions for bf16
+    use fp32 in its stead."""
     workers: int = Field(0, ge=0)
     """Loader processes; the data is the same for any number."""
     checkpoint_every: int = Field(500, ge=1)

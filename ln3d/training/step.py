@@ -13,6 +13,7 @@ from ln3d.training.checkpoint import State
 from ln3d.training.gradients import batch_gradient
 from ln3d.training.optimiser import build_optimiser
 from ln3d.training.parts import Part
+from ln3d.training.precision import autocast
 from ln3d.training.ranks import Ranks
 from ln3d.training.sides import Side, opponents_of
 from ln3d.training.task import Task
@@ -38,7 +39,7 @@ def take_step(
     device = next(iter(batch.values())).device
 
     def loss_of(samples: dict[str, Tensor], part: Part) -> tuple[Tensor, dict[str, Tensor]]:
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        with autocast(device, config):
             return task.loss(samples, state.step, part)
 
     sides = [Side(state.networks, state.optimiser, config)]

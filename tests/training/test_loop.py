@@ -283,8 +283,9 @@ def test_a_training_of_another_recipe_is_refused(tmp_path: Path) -> None:
         _train(tmp_path, mark="another")
 
 
-def test_precision_is_chosen_anew_for_every_training(tmp_path: Path) -> None:
+def test_precision_is_chosen_anew_for_every_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kinds: dict[str, torch.dtype] = {}
+    monkeypatch.setattr("ln3d.training.precision.has_bfloat16", lambda device: True)
 
     class Watched(Regression):
         def loss(self, batch: dict[str, Tensor], step: int, part: Part = WHOLE) -> tuple[Tensor, dict[str, Tensor]]:
@@ -294,3 +295,26 @@ def test_precision_is_chosen_anew_for_every_training(tmp_path: Path) -> None:
     for name in ("bf16", "fp32"):
         _train(tmp_path / name, Watched(), precision=name, steps=1)
     assert kinds == {"bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+def test_a_device_without_bf16_trains_in_fp32_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in ("precision", "loop"):
+        monkeypatch.setattr(f"ln3d.training.{module}.has_bfloat16", lambda device: False)
+    asked, plain = (
+        train(
+            Regression(),
+            _config(precision=name),
+            tmp_path / name,
+            fingerprint="",
+            device=CPU,
+            talk=Talk(1),
+            title=name,
+        )
+        for name in ("bf16", "fp32")
+    )
+    assert _same(asked, plain)
+    said = capsys.readouterr().err
+    assert "bf16: fp32, because" in said
+    assert "fp32: fp32" not in said
