@@ -159,7 +159,7 @@ class Bench:
         jitter = generator(self.seed, "amortised", self.record.index, step)
         start = self.clock()
         optimiser.zero_grad(set_to_none=True)
-        with autocast(torch.device("cpu"), self.config.training):
+        with autocast(torch.device("cpu"), self.config.training.precision):
             rendered = task.look(planes, batch["origins"], batch["directions"], jitter, batch["hint"])
             terms = render_terms(rendered, radiance(task.networks, planes), batch, self.config)
             loss = weighted_sum(terms, loss_weights(self.config.losses, step))

@@ -30,9 +30,11 @@ from ln3d.rendering.frozen import frozen_field
 from ln3d.rendering.occupancy import THRESHOLD, occupancy_grid
 from ln3d.rendering.volume import render_rays
 from ln3d.runtime import tune_allocator
+from ln3d.training.precision import autocast
 
 QUADRATURE = RendererConfig(coarse=1024, fine=0)
 PEER_SAMPLES = (48, 48)
+CPU = torch.device("cpu")
 LADDERS = {  # coarse and fine samples, cheapest first
     "forward": ((12, 8), (16, 8), (16, 12), (24, 12), (24, 16), (32, 16), (32, 24), (48, 24), (48, 48), (64, 64)),
     "forward_backward": ((24, 12), (24, 16), (32, 16), (32, 20), (32, 24), (48, 24), (48, 32), (48, 48), (64, 64)),
@@ -55,18 +57,18 @@ class Ours:
 
     def prepare(self) -> None:
         """Make what pruned rendering keeps from one picture of an object to the next."""
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad(), autocast(CPU, "bf16"):
             self.frozen = frozen_field(self.planes, self.head, SCALE, SHIFT)
             self.grid = occupancy_grid(self.frozen, 1)
 
     @torch.no_grad()
     def forward(self, rays: Rays, samples: tuple[int, int], chunk: int = 4096) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(CPU, "bf16"):
             field = frozen_field(self.planes, self.head, SCALE, SHIFT)
             return render_rays(field, *rays, _config(samples), chunk=chunk).colour
 
     def forward_backward(self, rays: Rays, samples: tuple[int, int]) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(CPU, "bf16"):
             field = triplane_field(self.planes, self.head, SCALE, SHIFT)
             search = frozen_field(self.planes, self.head, SCALE, SHIFT)
             jitter = self.generator
@@ -77,7 +79,7 @@ class Ours:
     def pruned(self, rays: Rays, samples: tuple[int, int], chunk: int = 4096) -> Tensor:
         if self.grid is None:
             self.prepare()
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(CPU, "bf16"):
             return render_rays(self.frozen, *rays, _config(samples), occupancy=self.grid, chunk=chunk).colour
 
 

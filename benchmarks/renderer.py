@@ -30,10 +30,12 @@ from ln3d.geometry.rays import box_interval, image_rays
 from ln3d.rendering.fields import triplane_field
 from ln3d.rendering.volume import Rendered, render_rays
 from ln3d.runtime import available_cores, tune_allocator
+from ln3d.training.precision import autocast, has_bfloat16
 
 OBJECTS, RAYS, CHANNELS, SIDE, IMAGE = 8, 1536, 16, 64, 64
 SCALE, SHIFT = 20.0, 3.0
 CONFIG = RendererConfig()
+CPU = torch.device("cpu")
 
 
 def plain_field(planes: Tensor, head: nn.Module, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,7 +122,7 @@ def compare_with_plain(options: argparse.Namespace) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(0)
 
     def ours(hint: Tensor | None) -> Rendered:
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(CPU, "bf16"):
             field = triplane_field(planes, head, SCALE, SHIFT)
             return render_rays(field, *some, CONFIG, generator=generator, depth_hint=hint)
 
@@ -129,7 +131,7 @@ def compare_with_plain(options: argparse.Namespace) -> dict[str, Any]:
 
     @torch.no_grad()
     def image() -> None:
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(CPU, "bf16"):
             field = triplane_field(planes[:1], head, SCALE, SHIFT)
             render_rays(field, origins[:1], directions[:1], CONFIG, chunk=IMAGE * IMAGE)
 
@@ -176,7 +178,8 @@ def main() -> None:
         report = compare_with_plain(options)
     for name, value in report["seconds"].items():
         print(f"{name:22s} {value * 1e3:8.1f} ms")
-    machine = f"{platform.machine()}, {options.threads} threads, torch {torch.__version__}"
+    arithmetic = "bf16" if has_bfloat16(CPU) else "fp32"
+    machine = f"{platform.machine()}, {options.threads} threads, torch {torch.__version__}, ours in {arithmetic}"
     print(json.dumps({"benchmark": "renderer", "machine": machine, **report}))
 
 

@@ -4,13 +4,10 @@ import platform
 
 import torch
 
-from ln3d.config.training import TrainingConfig
 
-
-def autocast(device: torch.device, config: TrainingConfig) -> torch.autocast:
-    """Return the context that networks run in on `device`: of bfloat16 where the recipe and the device have it."""
-    enabled = config.precision == "bf16" and has_bfloat16(device)
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Return the context that networks of this precision (fp32 or bf16) run in: of bfloat16 where the device has it."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16" and has_bfloat16(device))
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -39,7 +39,7 @@ def take_step(
     device = next(iter(batch.values())).device
 
     def loss_of(samples: dict[str, Tensor], part: Part) -> tuple[Tensor, dict[str, Tensor]]:
-        with autocast(device, config):
+        with autocast(device, config.precision):
             return task.loss(samples, state.step, part)
 
     sides = [Side(state.networks, state.optimiser, config)]

@@ -5,7 +5,6 @@ import platform
 import pytest
 import torch
 
-from ln3d.config.training import TrainingConfig
 from ln3d.training import precision
 from ln3d.training.precision import autocast, has_bfloat16
 
@@ -40,7 +39,7 @@ def test_products_are_halved_where_both_recipe_and_device_say_so(
     there: bool, asked: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(precision, "has_bfloat16", lambda device: there)
-    with autocast(CPU, TrainingConfig(steps=1, precision=asked)):
+    with autocast(CPU, asked):
         product = torch.ones(2, 2) @ torch.ones(2, 2)
     assert product.dtype == (torch.bfloat16 if there and asked == "bf16" else torch.float32)
 
