@@ -111,7 +111,6 @@ OTHERS: dict[str, tuple[tuple[str, ...], object]] = {
     "training.betas": (PLAIN, [0.5, 0.99]),
     "training.gradient_clip": (PLAIN, 1e-9),
     "training.ema": (PLAIN, 0),
-    "training.precision": (PLAIN, "fp32"),
 }
 """Key -> what must hold for it to act, and a value other than the tiny recipe's or that setting's."""
 
@@ -150,6 +149,7 @@ ELSEWHERE = {
             "r1_every",
         )
     },
+    "training.precision": "training/test_loop.py::test_precision_is_chosen_anew_for_every_training",
     "training.workers": "training/test_exact_resume.py::test_loader_processes_change_nothing",
     "training.checkpoint_every": "training/test_loop.py::test_the_last_two_checkpoints_are_kept",
     "training.log_every": "training/test_loop.py::test_metrics_hold_losses_figures_and_validations_of_the_average",

@@ -285,6 +285,7 @@ def test_a_training_of_another_recipe_is_refused(tmp_path: Path) -> None:
 
 def test_precision_is_chosen_anew_for_every_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kinds: dict[str, torch.dtype] = {}
+    weights: dict[str, Tensor] = {}
     monkeypatch.setattr("ln3d.training.precision.has_bfloat16", lambda device: True)
 
     class Watched(Regression):
@@ -293,8 +294,9 @@ def test_precision_is_chosen_anew_for_every_training(tmp_path: Path, monkeypatch
             return super().loss(batch, step)
 
     for name in ("bf16", "fp32"):
-        _train(tmp_path / name, Watched(), precision=name, steps=1)
+        weights[name] = _train(tmp_path / name, Watched(), precision=name, steps=3).weights["weight"]
     assert kinds == {"bf16": torch.bfloat16, "fp32": torch.float32}
+    assert not torch.equal(weights["bf16"], weights["fp32"])
 
 
 def test_a_device_without_bf16_trains_in_fp32_and_says_so(
