@@ -14,6 +14,7 @@ from ln3d.config.recipe import Recipe
 from ln3d.data.batches import check_views, choose_pixels, choose_views
 from ln3d.data.subsets import read_object_list
 from ln3d.errors import RecipeError
+from ln3d.geometry.cameras import spiral
 from ln3d.models.autoencoder import Autoencoder
 from ln3d.models.decoder import count_parameters
 from ln3d.models.dit import build_denoiser
@@ -113,7 +114,7 @@ def test_shapenet_models_compare_a_crop_of_the_input_and_of_one_novel_view(name:
     recipe = _recipe(name)
     supervision = recipe.vae.supervision
     for seed in range(20):
-        inputs, supervised = choose_views(np.random.default_rng(seed), recipe.dataset.cameras.views, recipe.vae)
+        inputs, supervised = choose_views(np.random.default_rng(seed), spiral(recipe.dataset.cameras.views), recipe.vae)
         assert len(inputs) == 1
         assert supervised[:1] == inputs
         assert len(supervised) == 2 and supervised[1] not in inputs
@@ -125,7 +126,7 @@ def test_shapenet_models_compare_a_crop_of_the_input_and_of_one_novel_view(name:
 
 def test_the_face_model_compares_the_input_alone() -> None:
     recipe = _recipe("ffhq")
-    inputs, supervised = choose_views(np.random.default_rng(0), recipe.dataset.cameras.views, recipe.vae)
+    inputs, supervised = choose_views(np.random.default_rng(0), spiral(recipe.dataset.cameras.views), recipe.vae)
     assert inputs == supervised == [0]
     assert (recipe.vae.encoder.pluecker, recipe.vae.encoder.depth) == (False, False)
     assert (recipe.vae.renderer.coarse, recipe.vae.renderer.fine) == (48, 48)
@@ -369,7 +370,7 @@ def test_the_everyday_model_never_sees_the_compared_views() -> None:
     assert recipe.vae.encoder.views == 6
     held_out = set(recipe.vae.supervision.held_out_views)
     for seed in range(50):
-        inputs, supervised = choose_views(np.random.default_rng(seed), recipe.dataset.cameras.views, recipe.vae)
+        inputs, supervised = choose_views(np.random.default_rng(seed), spiral(recipe.dataset.cameras.views), recipe.vae)
         assert not held_out & {*inputs, *supervised}
     losses, training = recipe.vae.losses, recipe.vae.training
     assert losses.kl_start < losses.kl_end < training.steps

@@ -16,6 +16,9 @@ class EncoderConfig(Section):
     `aligned`: posed RGB-D views lifted onto the three planes, then a shared conv net and joint attention."""
     views: int = Field(6, ge=1)
     """Input views V."""
+    choice: Literal["any", "spread"] = "any"
+    """Which views of an object the encoder sees in training: `any`, or `spread`, some that are far apart, as the first
+    ones of the built-in layouts are, which `encode` and `eval` take."""
     pluecker: bool = True
     """Give the `image` encoder the Pluecker coordinates of every pixel's ray (6 channels)."""
     depth: bool = True

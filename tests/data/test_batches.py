@@ -21,6 +21,7 @@ from ln3d.data.pictures import Pictures
 from ln3d.data.shard_files import shard_name
 from ln3d.data.shards import ShardSet
 from ln3d.errors import ArtifactError, RecipeError
+from ln3d.geometry.cameras import spiral
 
 RecipeOf = Callable[..., Recipe]
 PLAIN = ("vae.augmentation.saturation=1", "vae.augmentation.permutation=0")
@@ -131,12 +132,35 @@ def test_held_out_views_are_neither_seen_nor_supervised(tiny_shards: ShardSet, t
 def test_inputs_and_novel_views_are_different_and_as_many_as_asked_for(tiny_recipe: RecipeOf) -> None:
     config = tiny_recipe().vae
     for seed in range(50):
-        inputs, supervised = choose_views(np.random.default_rng(seed), 6, config)
+        inputs, supervised = choose_views(np.random.default_rng(seed), spiral(6), config)
         assert len(set(inputs)) == 2
         assert supervised[:1] == inputs[:1]
         assert len(set(supervised[1:])) == 2
         assert not set(supervised[1:]) & set(inputs)
         assert 4 not in inputs + supervised
+
+
+def test_spread_inputs_leave_less_unseen_than_any_and_are_others_every_time(tiny_recipe: RecipeOf) -> None:
+    eyes, every = spiral(24), spiral(500)
+    unseen, sets = {}, {}
+    for choice in ("any", "spread"):
+        config = tiny_recipe("vae.encoder.views=6", f"vae.encoder.choice={choice}").vae
+        chosen = [choose_views(np.random.default_rng(seed), eyes, config) for seed in range(200)]
+        for inputs, supervised in chosen:
+            assert len(set(inputs)) == 6
+            assert not {*supervised[1:]} & {*inputs}
+            assert 4 not in inputs + supervised
+        unseen[choice] = np.mean([(every @ eyes[inputs].T).max(axis=1).min() for inputs, _ in chosen])
+        sets[choice] = {tuple(sorted(inputs)) for inputs, _ in chosen}
+    assert np.degrees(np.arccos(unseen["any"])) > np.degrees(np.arccos(unseen["spread"])) + 10
+    assert len(sets["spread"]) > 100
+
+
+def test_known_views_alone_are_spread(tiny_recipe: RecipeOf) -> None:
+    config = tiny_recipe("vae.encoder.choice=spread").vae
+    for seed in range(20):
+        inputs, supervised = choose_views(np.random.default_rng(seed), spiral(24), config, known=[1, 5, 7, 20])
+        assert {*inputs, *supervised} <= {1, 5, 7, 20}
 
 
 @pytest.mark.parametrize("known", [4, 5])

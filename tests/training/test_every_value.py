@@ -42,6 +42,7 @@ OTHERS: dict[str, tuple[tuple[str, ...], object]] = {
     "encoder.heads": (PLAIN, 4),
     "encoder.attention_blocks": (PLAIN, 2),
     "encoder.chroma_gain": (PLAIN, 3),
+    "encoder.choice": (PLAIN, "spread"),
     "encoder.slabs": (PLAIN, 3),
     "latent.channels": (PLAIN, 3),
     "latent.initial_log_variance": (PLAIN, -3),
