@@ -30,7 +30,7 @@ from ln3d.geometry.rays import box_interval, image_rays
 from ln3d.rendering.fields import triplane_field
 from ln3d.rendering.volume import Rendered, render_rays
 from ln3d.runtime import available_cores, tune_allocator
-from ln3d.training.precision import autocast, has_bfloat16
+from ln3d.training.precision import autocast, precision_on
 
 OBJECTS, RAYS, CHANNELS, SIDE, IMAGE = 8, 1536, 16, 64, 64
 SCALE, SHIFT = 20.0, 3.0
@@ -178,8 +178,8 @@ def main() -> None:
         report = compare_with_plain(options)
     for name, value in report["seconds"].items():
         print(f"{name:22s} {value * 1e3:8.1f} ms")
-    arithmetic = "bf16" if has_bfloat16(CPU) else "fp32"
-    machine = f"{platform.machine()}, {options.threads} threads, torch {torch.__version__}, ours in {arithmetic}"
+    threads, precision = f"{options.threads} threads", precision_on(CPU, "bf16")
+    machine = f"{platform.machine()}, {threads}, torch {torch.__version__}, ours in {precision}"
     print(json.dumps({"benchmark": "renderer", "machine": machine, **report}))
 
 

@@ -20,6 +20,8 @@ INDIFFERENT = frozenset(
 )
 """Values that say how a training is run and watched: what it learns is the same, up to rounding, for any of them."""
 
+Precision = Literal["fp32", "bf16"]
+
 
 class TrainingConfig(Section):
     """How long, how fast, how often saved."""
@@ -48,7 +50,7 @@ class TrainingConfig(Section):
     """Largest gradient norm."""
     ema: float = Field(0.999, ge=0, lt=1)
     """Decay of the weight average that is published."""
-    precision: Literal["fp32", "bf16"] = "bf16"
+    precision: Precision = "bf16"
     """Autocast of the networks; the renderer's geometry stays fp32. Processors and GPUs without instructions for bf16
     use fp32 in its stead."""
     workers: int = Field(0, ge=0)

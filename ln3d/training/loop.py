@@ -20,7 +20,7 @@ from ln3d.training import checkpoint
 from ln3d.training.checkpoint import State
 from ln3d.training.log import Log
 from ln3d.training.parts import own_parts
-from ln3d.training.precision import has_bfloat16
+from ln3d.training.precision import precision_on
 from ln3d.training.ranks import ALONE, Ranks
 from ln3d.training.step import fresh_state, take_step
 from ln3d.training.stopping import Stop, leave, stop_signals
@@ -105,7 +105,7 @@ def train(
         talk.say(f"{title}: resumed at step {state.step}")
     else:
         _seal(run)
-    if config.precision == "bf16" and not has_bfloat16(device):
+    if precision_on(device, config.precision) != config.precision:
         talk.say(f"{title}: fp32, because bf16 would be imitated here, many times slower")
     first = state.step
     with ExitStack() as open_things:

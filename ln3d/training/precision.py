@@ -4,10 +4,17 @@ import platform
 
 import torch
 
+from ln3d.config.training import Precision
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return the context that networks of this precision (fp32 or bf16) run in: of bfloat16 where the device has it."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16" and has_bfloat16(device))
+
+def autocast(device: torch.device, asked: Precision) -> torch.autocast:
+    """Return the context that networks of this precision run in on `device`."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision_on(device, asked) == "bf16")
+
+
+def precision_on(device: torch.device, asked: Precision) -> Precision:
+    """Return the precision that one which is asked for comes to: bf16 needs a device that has it."""
+    return "bf16" if asked == "bf16" and has_bfloat16(device) else "fp32"
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -25,6 +25,7 @@ from ln3d.training.parts import WHOLE, Part, own_parts
 from ln3d.training.ranks import Ranks
 
 CPU = torch.device("cpu")
+QUIET = Talk(0)
 WALL_CLOCK = ("seconds", "loader_seconds")
 
 
@@ -59,9 +60,16 @@ class Regression:
         return {"weight": float(self.networks.weight[0, 0]), "learning": float(self.networks.training)}
 
 
-def _train(folder: Path, task: Regression | None = None, mark: str = "mark", **changes: object) -> Trained:
+def _train(
+    folder: Path,
+    task: Regression | None = None,
+    mark: str = "mark",
+    talk: Talk = QUIET,
+    title: str = "test",
+    **changes: object,
+) -> Trained:
     config = _config(**changes)
-    return train(task or Regression(), config, folder, fingerprint=mark, device=CPU, talk=Talk(0), title="test")
+    return train(task or Regression(), config, folder, fingerprint=mark, device=CPU, talk=talk, title=title)
 
 
 def _lines(trained: Trained | Path) -> list[dict[str, float]]:
@@ -302,20 +310,8 @@ def test_precision_is_chosen_anew_for_every_training(tmp_path: Path, monkeypatch
 def test_a_device_without_bf16_trains_in_fp32_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for module in ("precision", "loop"):
-        monkeypatch.setattr(f"ln3d.training.{module}.has_bfloat16", lambda device: False)
-    asked, plain = (
-        train(
-            Regression(),
-            _config(precision=name),
-            tmp_path / name,
-            fingerprint="",
-            device=CPU,
-            talk=Talk(1),
-            title=name,
-        )
-        for name in ("bf16", "fp32")
-    )
+    monkeypatch.setattr("ln3d.training.precision.has_bfloat16", lambda device: False)
+    asked, plain = (_train(tmp_path / name, talk=Talk(1), title=name, precision=name) for name in ("bf16", "fp32"))
     assert _same(asked, plain)
     said = capsys.readouterr().err
     assert "bf16: fp32, because" in said
