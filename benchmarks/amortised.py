@@ -94,7 +94,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.networks, self.config = self.task.networks, self.task.config
-        self.inputs, self.targets = evaluation_views(self.config, self.task.shards.views)
+        self.inputs, self.targets = evaluation_views(self.config, self.task.shards)
         pictures, self.side = self.task.batch.pictures, min(SIDE, self.task.shards.resolution)
         self.truth = torch.from_numpy(pictures.stack(self.record.index, self.targets, self.side)[0])
         self.cameras = pictures.cameras(self.record.index, self.targets)

@@ -120,7 +120,7 @@ class Watched(VaeTask):
         return figures
 
     def _view(self, index: int) -> tuple[Tensor, Tensor]:
-        inputs, targets = evaluation_views(self.config, self.shards.views)
+        inputs, targets = evaluation_views(self.config, self.shards)
         pictures, side = self.batch.pictures, min(SIDE, self.shards.resolution)
         planes = self.networks.decode(encode_object(self.networks, pictures, index, inputs).mean)
         field, cameras = frozen_radiance(self.networks, planes), pictures.cameras(index, targets[:1])

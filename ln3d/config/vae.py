@@ -17,8 +17,8 @@ class EncoderConfig(Section):
     views: int = Field(6, ge=1)
     """Input views V."""
     choice: Literal["any", "spread"] = "any"
-    """Which views of an object the encoder sees in training: `any`, or `spread`, some that are far apart, as the first
-    ones of the layouts `sphere` and `upper` are, which `encode` and `eval` take."""
+    """Which views of an object the encoder sees in training: `any`, or `spread`, some that are far apart, as those
+    are that `encode` and `eval` take."""
     pluecker: bool = True
     """Give the `image` encoder the Pluecker coordinates of every pixel's ray (6 channels)."""
     depth: bool = True

@@ -15,7 +15,7 @@ from ln3d.data.lacking import check_lacks, encodes_depth
 from ln3d.data.pictures import Pictures
 from ln3d.data.shards import ShardSet
 from ln3d.errors import RecipeError
-from ln3d.geometry.cameras import spread_order
+from ln3d.geometry.cameras import views_apart
 from ln3d.geometry.rays import pixel_rays
 from ln3d.seeding import numpy_generator
 
@@ -65,7 +65,7 @@ class VaeBatches:
     def _sample(self, position: int, step: int, retries: int) -> Batch:
         index = self._object(position, retries)
         random = numpy_generator(self.seed, "vae", position, retries)
-        inputs, supervised = choose_views(random, self._eyes(index), self.config, self._known(index))
+        inputs, supervised = choose_views(random, self.shards.eyes(index), self.config, self._known(index))
         progress = step / self.config.training.steps
         tint = draw_tint(random, self.config.augmentation, progress)
         batch = input_views(self.pictures, index, inputs, self.config, tint, random)
@@ -78,11 +78,6 @@ class VaeBatches:
             batch.update(self._imagined(numpy_generator(self.seed, "imagined", position, retries)))
         return batch
 
-    def _eyes(self, index: int) -> Float[np.ndarray, "v 3"]:
-        """Return the directions in which an object's cameras stand."""
-        eyes = self.shards.camera_to_world(index)[:, :3, 3]
-        return eyes / np.maximum(np.linalg.norm(eyes, axis=-1, keepdims=True), 1e-9)
-
     def _known(self, index: int) -> Collection[int]:
         """Return the views of an object that may be chosen."""
         count, held_out = self.config.supervision.known_views, self.config.supervision.held_out_views
@@ -94,7 +89,7 @@ class VaeBatches:
     def _imagined(self, random: np.random.Generator) -> Batch:
         """Return rays through a known view of any training object: a camera from which this one may not be known."""
         index = self.objects[int(random.integers(len(self.objects)))]
-        inputs, _ = choose_views(random, self._eyes(index), self.config, self._known(index))
+        inputs, _ = choose_views(random, self.shards.eyes(index), self.config, self._known(index))
         rays = self.rays(index, inputs[:1], random, np.eye(3, dtype=np.float32))
         return {f"imagined_{name}": rays[name] for name in ("origins", "directions")}
 
@@ -155,7 +150,7 @@ def choose_views(
 def _spread_first(order: list[int], eyes: Float[np.ndarray, "v 3"], count: int) -> list[int]:
     """Return `order` with those `count` views in front that are farthest apart, of the first few times as many."""
     drawn = order[: round(_DRAWN * count)]
-    first = [drawn[place] for place in spread_order(eyes[drawn], first=0)[:count]]
+    first = [drawn[place] for place in views_apart(eyes[drawn], count)]
     return first + [view for view in order if view not in first]
 
 

@@ -18,6 +18,7 @@ from ln3d.data.fetched_objects import FetchedObjects
 from ln3d.data.members import ObjectRecord, decode, unpack_normal, unpack_number
 from ln3d.data.shard_files import Index, index_name, parsed_index, shard_name
 from ln3d.errors import ArtifactError
+from ln3d.geometry.vectors import unit
 
 __all__ = ["CATALOGUE_NAME", "ObjectRecord", "Rejection", "ShardSet"]
 
@@ -84,6 +85,10 @@ class ShardSet:
     def camera_to_world(self, i: int) -> NDArray[np.float32]:
         """Return (v, 4, 4)."""
         return self._cameras(i)["camera_to_world"].copy()
+
+    def eyes(self, i: int) -> NDArray[np.float32]:
+        """Return unit vectors (v, 3) from the middle of the scene to where the cameras stand."""
+        return unit(self._cameras(i)["camera_to_world"][:, :3, 3])
 
     def intrinsics(self, i: int) -> NDArray[np.float32]:
         """Return (v, 3, 3), in image sizes."""

@@ -21,6 +21,7 @@ _UPPER_RING, _LOWER_RING = 13.7, -4.0
 _UP = np.array([0.0, 1.0, 0.0])
 _FRONT = np.array([0.0, 0.0, 1.0])
 _THREE_QUARTER = np.array([0.6, 0.45, 0.75])  # seen from here, most objects show what they are
+_STORED_DIGITS = 5  # of the cosine between directions to cameras that were stored in float32
 _FLIP_YZ = np.diag([1.0, -1.0, -1.0, 1.0])
 _Y_UP_FROM_Z_UP = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
 
@@ -73,15 +74,26 @@ def spiral(count: int, lowest: float = -1.0) -> Float[np.ndarray, "v 3"]:
     return directions(turn, np.degrees(np.arcsin(height)))
 
 
-def spread_order(points: Float[np.ndarray, "v 3"], first: int) -> list[int]:
-    """Return an order of unit vectors in which each is farthest from all before it (ties: lowest index)."""
+def spread_order(points: Float[np.ndarray, "v 3"], first: int, count: int | None = None, digits: int = 9) -> list[int]:
+    """Return the beginning of an order of unit vectors in which each is farthest from all before it.
+
+    It is `count` long, or has all of them. Cosines that differ by less than `digits` tell are a tie: the lowest index.
+    """
     order, nearest = [first], points @ points[first]
-    while len(order) < len(points):
+    while len(order) < (len(points) if count is None else count):
         # The lowest largest cosine is the largest smallest angle; rounding keeps ties the same on any machine.
         nearest[order] = 2.0
-        order.append(int(np.argmin(np.round(nearest, 9))))
+        order.append(int(np.argmin(np.round(nearest, digits))))
         nearest = np.maximum(nearest, points @ points[order[-1]])
     return order
+
+
+def views_apart(eyes: Float[np.ndarray, "v 3"], count: int) -> list[int]:
+    """Return `count` views, the first one and then each farthest from those before it.
+
+    `eyes` are unit vectors to where stored cameras stand. Of a layout that comes in such an order, these are the first.
+    """
+    return spread_order(eyes.astype(np.float64), first=0, count=min(count, len(eyes)), digits=_STORED_DIGITS)
 
 
 def camera_set(config: CameraConfig) -> tuple[Float[np.ndarray, "v 4 4"], Float[np.ndarray, "v 3 3"]]:

@@ -126,7 +126,7 @@ def _publish(
 def _encoded(networks: Autoencoder, shards: ShardSet, objects: range, talk: Talk) -> tuple[Tensor, Tensor]:
     """Return the posterior means and log-variances (n 3 c h w) of `objects`, on the CPU."""
     pictures = Pictures(shards)
-    inputs, _ = evaluation_views(networks.config, shards.views)
+    inputs, _ = evaluation_views(networks.config, shards)
     latent = networks.config.latent
     shape = (len(objects), 3, latent.channels, latent.resolution, latent.resolution)
     mean, log_variance = torch.empty(shape), torch.empty(shape)

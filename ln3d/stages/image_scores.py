@@ -9,10 +9,11 @@ from jaxtyping import Float, Float32
 from ln3d.backbones.images import ImageBackbone
 from ln3d.data.shards import ObjectRecord
 from ln3d.errors import RecipeError
+from ln3d.geometry.vectors import unit
 from ln3d.metrics.bootstrap import bootstrap_mean
 from ln3d.stages.contestants import SHOWN, Compared, Contestant, check_several
 from ln3d.stages.evaluation_store import Pictures, features_of
-from ln3d.stages.looks import Looks, unit
+from ln3d.stages.looks import Looks
 from ln3d.stages.picture_distances import distance_protocol, distances
 from ln3d.stages.real_objects import PicturesOfReal, pictures_of
 from ln3d.stages.reference import RealObjects

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from ln3d.geometry.vectors import unit
+
 
 @dataclass(frozen=True)
 class Looks:
@@ -39,10 +41,3 @@ class Looks:
         views = others.seen.sum(axis=1).astype(np.float32)
         cosines: Float[np.ndarray, "n m"] = a.reshape(len(a), -1) @ b.reshape(len(b), -1).T / views
         return cosines
-
-
-def unit(vectors: Float[np.ndarray, "*n d"]) -> Float[np.ndarray, "*n d"]:
-    """Return the vectors divided by their lengths; zero stays zero."""
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    scaled: Float[np.ndarray, "*n d"] = vectors / np.maximum(lengths, 1e-12)
-    return scaled

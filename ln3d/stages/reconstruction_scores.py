@@ -161,7 +161,7 @@ class _Camera:
     vae: str
 
     def __post_init__(self) -> None:
-        self.inputs, self.targets = evaluation_views(self.networks.config, self.pictures.shards.views)
+        self.inputs, self.targets = evaluation_views(self.networks.config, self.pictures.shards)
 
     def facts(self) -> dict[str, Any]:
         held_out = [v for v in self.networks.config.supervision.held_out_views if v < self.pictures.shards.views]

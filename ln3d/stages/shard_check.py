@@ -14,6 +14,7 @@ from ln3d.data.subsets import selected, thinned
 from ln3d.geometry.agreement import cloud_thickness, depth_disagreement, sampled_surface
 from ln3d.geometry.cameras import directions, intrinsics, look_at
 from ln3d.geometry.projection import box_edges, hidden, project, splat, world_axes
+from ln3d.geometry.vectors import unit
 from ln3d.report.sheets import contact_sheet
 from ln3d.report.wires import Wire, wired
 from ln3d.talk import Talk
@@ -200,8 +201,7 @@ def _box_filling(pose: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def fresh_direction(camera_to_world: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return a unit vector, aside in front and above, that is far from all directions in which cameras stand."""
-    stands = camera_to_world[:, :3, 3].astype(np.float64)
-    stands /= np.maximum(np.linalg.norm(stands, axis=1, keepdims=True), 1e-12)
+    stands = unit(camera_to_world[:, :3, 3].astype(np.float64))
     azimuth, elevation = (a.ravel() for a in np.meshgrid([*range(-60, -20, 5), *range(25, 65, 5)], range(15, 40, 5)))
     candidates = directions(azimuth.astype(np.float64), elevation.astype(np.float64))
     return np.asarray(candidates[np.argmin((candidates @ stands.T).max(axis=1))])

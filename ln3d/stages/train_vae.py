@@ -185,7 +185,7 @@ def _publish(
 def _sheet(networks: Autoencoder, task: VaeTask, path: Path) -> None:
     """Draw truth and reconstruction of held-out views, side by side, of training and held-out objects."""
     pictures = task.batch.pictures
-    inputs, targets = evaluation_views(networks.config, task.shards.views)
+    inputs, targets = evaluation_views(networks.config, task.shards)
     held_out = [i for i, record in enumerate(task.shards.objects) if record.split != "train"]
     rows, labels = [], []
     for objects in (task.train, held_out):
@@ -201,7 +201,7 @@ def _sheet(networks: Autoencoder, task: VaeTask, path: Path) -> None:
 @torch.no_grad()
 def _choose_iso(networks: Autoencoder, task: VaeTask) -> float:
     """Return the density level whose surface lies, on average, where the data's depth says it is."""
-    inputs, targets = evaluation_views(networks.config, task.shards.views)
+    inputs, targets = evaluation_views(networks.config, task.shards)
     pictures = task.batch.pictures
     objects = spread(task.train, _ISO_OBJECTS)
     offsets = np.linspace(-_ISO_REACH, _ISO_REACH, _ISO_STEPS, dtype=np.float32)

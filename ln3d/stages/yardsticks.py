@@ -55,7 +55,7 @@ class Reconstructions(_Recorded, Decoded):
         super().__init__(name, generator, reference.store)
         self.records = records
         self._pictures = ShardPictures(reference.shards)
-        self._inputs, _ = evaluation_views(generator.autoencoder.config, reference.shards.views)
+        self._inputs, _ = evaluation_views(generator.autoencoder.config, reference.shards)
 
     def facts(self) -> dict[str, Any]:
         """Return how the objects were encoded and looked at."""

@@ -10,6 +10,8 @@ from torch import Tensor
 from ln3d.config.vae import VaeConfig
 from ln3d.data.batches import input_views
 from ln3d.data.pictures import Pictures
+from ln3d.data.shards import ShardSet
+from ln3d.geometry.cameras import views_apart
 from ln3d.models.autoencoder import Autoencoder
 from ln3d.models.posterior import Posterior
 from ln3d.models.views import Views
@@ -22,12 +24,16 @@ def views_of(batch: dict[str, Tensor]) -> Views:
     return Views(batch["input_colour"], batch["input_depth"], batch["input_cameras"], batch["input_intrinsics"])
 
 
-def evaluation_views(config: VaeConfig, views: int) -> tuple[list[int], list[int]]:
-    """Return the encoder's views and the views compared at evaluation: fixed, and never supervised if so held out."""
-    held_out = [v for v in config.supervision.held_out_views if v < views]
-    rest = [v for v in range(views) if v not in held_out]
-    inputs = rest[: config.encoder.views]
-    return inputs, held_out or rest[config.encoder.views :] or rest
+def evaluation_views(config: VaeConfig, shards: ShardSet) -> tuple[list[int], list[int]]:
+    """Return the encoder's views and the views compared at evaluation: of all objects the same, and always.
+
+    Those compared were never supervised, if the recipe holds any out. The encoder's are far apart as the cameras of the
+    first object stand; in a set whose objects have cameras of their own each, the others see what comes of it.
+    """
+    held_out = [v for v in config.supervision.held_out_views if v < shards.views]
+    rest = [v for v in range(shards.views) if v not in held_out]
+    inputs = [rest[place] for place in views_apart(shards.eyes(0)[rest], config.encoder.views)]
+    return inputs, held_out or [v for v in rest if v not in inputs] or rest
 
 
 @torch.no_grad()

@@ -148,7 +148,7 @@ class VaeTask:
         return figures
 
     def _psnr(self, objects: Sequence[int]) -> float:
-        inputs, targets = evaluation_views(self.config, self.shards.views)
+        inputs, targets = evaluation_views(self.config, self.shards)
         pictures = self.batch.pictures
         errors = []
         for index in objects:

@@ -78,7 +78,7 @@ def test_a_reconstruction_is_the_decoded_mean_of_the_posterior(root: Path, tmp_p
     chosen = of_all(reference)
     subject = Reconstructions("model", generator, reference, chosen)
     cameras = RealPictures(reference, chosen, QUIET).cameras
-    inputs, _ = evaluation_views(generator.autoencoder.config, reference.shards.views)
+    inputs, _ = evaluation_views(generator.autoencoder.config, reference.shards)
     posterior = encode_object(generator.autoencoder, Pictures(reference.shards), chosen[1].index, inputs)
     poses, lenses = torch.from_numpy(cameras.camera_to_world), torch.from_numpy(cameras.intrinsics)
     expected = to_uint8(generator.views(posterior.mean, poses, lenses, cameras.size)[0])

@@ -2,11 +2,16 @@
 
 from collections.abc import Callable
 
+import numpy as np
+import pytest
 import torch
 
 from ln3d.config.recipe import Recipe
+from ln3d.config.render import CameraConfig
 from ln3d.data.pictures import Pictures
 from ln3d.data.shards import ShardSet
+from ln3d.geometry.cameras import camera_set
+from ln3d.geometry.vectors import unit
 from ln3d.models.autoencoder import Autoencoder
 from ln3d.rendering.volume import render_images
 from ln3d.training.reconstruction import encode_object, evaluation_views, reconstruct
@@ -43,8 +48,44 @@ def test_a_reconstruction_is_rendered_from_the_mean_of_the_posterior(
                 torch.testing.assert_close(whole[place], own[0], atol=1e-5, rtol=1e-5)
 
 
-def test_views_of_an_evaluation_are_fixed_and_held_out_where_there_are_such(tiny_recipe: RecipeOf) -> None:
-    assert evaluation_views(tiny_recipe().vae, 6) == ([0, 1], [4])
-    assert evaluation_views(tiny_recipe("vae.supervision.held_out_views=[0, 2, 9]").vae, 6) == ([1, 3], [0, 2])
-    assert evaluation_views(tiny_recipe("vae.supervision.held_out_views=[]").vae, 6) == ([0, 1], [2, 3, 4, 5])
-    assert evaluation_views(tiny_recipe("vae.supervision.held_out_views=[]").vae, 2) == ([0, 1], [0, 1])
+def test_views_of_an_evaluation_are_fixed_and_held_out_where_there_are_such(
+    tiny_shards: ShardSet, tiny_recipe: RecipeOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def chosen(held_out: str, views: int = 6) -> tuple[list[int], list[int]]:
+        monkeypatch.setattr(tiny_shards, "views", views)
+        return evaluation_views(tiny_recipe(f"vae.supervision.held_out_views={held_out}").vae, tiny_shards)
+
+    monkeypatch.setattr(tiny_shards, "eyes", lambda index: _eyes("listed"))
+    assert chosen("[4]") == ([0, 1], [4])
+    assert chosen("[0, 2, 9]") == ([1, 3], [0, 2])
+    assert chosen("[]") == ([0, 1], [2, 3, 4, 5])
+    assert chosen("[]", views=2) == ([0, 1], [0, 1])
+
+
+def test_the_encoder_sees_objects_from_all_sides_whatever_the_order_of_the_cameras(
+    tiny_shards: ShardSet, tiny_recipe: RecipeOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a ring that is walked around they are no neighbours; of views that come spread out they are the first."""
+
+    def chosen(layout: str, views: int, held_out: str) -> tuple[list[int], list[int]]:
+        monkeypatch.setattr(tiny_shards, "views", views)
+        monkeypatch.setattr(tiny_shards, "eyes", lambda index: _eyes(layout, views))
+        values = (f"vae.supervision.held_out_views={held_out}", "vae.encoder.views=4", "dataset.cameras.views=16")
+        return evaluation_views(tiny_recipe(*values).vae, tiny_shards)
+
+    assert chosen("orbit", 8, "[5]") == ([0, 4, 2, 6], [5])
+    assert chosen("orbit", 8, "[]") == ([0, 4, 2, 6], [1, 3, 5, 7])
+    for layout in ("sphere", "upper"):
+        for views in (4, 6, 16, 17, 24, 34, 58):
+            assert chosen(layout, views, "[90]")[0] == [0, 1, 2, 3]
+        assert chosen(layout, 34, "[5, 9]") == ([0, 1, 2, 3], [5, 9])
+
+
+def _eyes(layout: str, views: int = 6) -> np.ndarray:
+    if layout == "listed":
+        corners: np.ndarray = np.array(
+            [[0, 0, 1], [0, 0, -1], [1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0]], np.float32
+        )
+        return corners[:views]
+    poses, _ = camera_set(CameraConfig.model_validate({"layout": layout, "views": views, "elevation": 20}))
+    return unit(poses[:, :3, 3])

@@ -101,7 +101,7 @@ def test_loss_and_gradient_are_those_of_the_cpu(
 
 def test_reconstructions_are_those_of_the_cpu(tiny_shards: ShardSet, tiny_recipe: RecipeOf) -> None:
     pictures = Pictures(tiny_shards)
-    inputs, targets = evaluation_views(tiny_recipe().vae, tiny_shards.views)
+    inputs, targets = evaluation_views(tiny_recipe().vae, tiny_shards)
     outcomes = []
     for device in ("cpu", DEVICE):
         networks = _task(tiny_shards, tiny_recipe(), device).networks.eval()
