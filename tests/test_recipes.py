@@ -1,6 +1,7 @@
 """Every shipped recipe builds the networks it promises, or says what is missing; sizes are pinned, without memory."""
 
 import functools
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from ln3d.config.load import load_recipe
+from ln3d.config.load import load_recipe, recipe_from_dict
 from ln3d.config.recipe import Recipe
 from ln3d.data.batches import check_views, choose_pixels, choose_views
 from ln3d.data.subsets import read_object_list
@@ -23,6 +24,7 @@ from ln3d.training.optimiser import check_parts
 from ln3d.training.vae_step import check_networks
 
 FOLDER = Path(__file__).parents[1] / "recipes"
+PRETRAINED = Path(__file__).parents[1] / "ln3d" / "pretrained"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 SHAPENET = ["shapenet_car", "shapenet_chair", "shapenet_plane"]
 UNET = ["ffhq", *SHAPENET]
@@ -33,10 +35,12 @@ FEW_VIEWS = ["monocular", "two_views"]
 """What the paper says of few pictures per object."""
 ENCODERS = ["aligned", "distilled", "tuned"]
 """Other ways to an encoder, before the decoder of the last row."""
+EVERYDAY = ["everyday", "everyday_finish"]
+"""A model, and how it is trained on."""
 SHAPENET_PARTS = {"encoder": 5862744, "decoder": 128144640, "upsampler": 1015168, "head": 2372}
 DEFAULT_PARTS = {"encoder": 1041176, "decoder": 4039104, "upsampler": 941440, "head": 2372}
 AUTOENCODERS = {
-    "everyday": {"encoder": 1154312, "decoder": 2706240, "upsampler": 245584, "head": 5508},
+    **dict.fromkeys(EVERYDAY, {"encoder": 1154312, "decoder": 2706240, "upsampler": 245584, "head": 5508}),
     "ffhq": SHAPENET_PARTS,
     "objaverse": {"encoder": 5866776, "decoder": 454159360, "upsampler": 1047936, "head": 2372},
     "quick": {"encoder": 1154312, "decoder": 2706240, "upsampler": 245584, "head": 5508},
@@ -47,7 +51,7 @@ AUTOENCODERS = {
 }
 DEFAULT_DENOISER = 6989328
 DENOISERS = {
-    "everyday": 7877952,
+    **dict.fromkeys(EVERYDAY, 7877952),
     "objaverse": 458642448,
     "packages": DEFAULT_DENOISER,
     "quick": 7877952,
@@ -365,8 +369,21 @@ def test_the_everyday_model_is_scored_on_shapes_that_its_recipe_holds_out() -> N
     assert set(collections) <= {"sweethome3d", "torcs", "trigger-rally", "flightgear", "0ad"}
 
 
-def test_the_everyday_model_never_sees_the_compared_views() -> None:
-    recipe = _recipe("everyday")
+def test_the_everyday_model_is_trained_on_as_the_network_that_it_was() -> None:
+    first, second = (_recipe(name).model_dump() for name in EVERYDAY)
+    changed = {name.rsplit(".", 1)[0] for name in _differences(second, first) - {"name", "vae.encoder.choice"}}
+    assert changed == {"vae.losses", "vae.augmentation", "vae.training"}
+    assert (second["vae"]["losses"]["kl_initial"], first["vae"]["losses"]["kl"]) == (5e-6, 1e-5)
+
+
+def test_the_shipped_everyday_model_is_what_its_recipe_makes() -> None:
+    manifest = json.loads((PRETRAINED / "everyday" / "vae" / "manifest.json").read_text())
+    assert recipe_from_dict(manifest["recipe"]).vae == _recipe("everyday_finish").vae
+
+
+@pytest.mark.parametrize("name", EVERYDAY)
+def test_the_everyday_model_never_sees_the_compared_views(name: str) -> None:
+    recipe = _recipe(name)
     assert recipe.vae.encoder.views == 6
     held_out = set(recipe.vae.supervision.held_out_views)
     for seed in range(50):
