@@ -16,6 +16,7 @@ from ln3d.config.load import load_recipe
 from ln3d.config.recipe import Recipe
 from ln3d.data.batches import VaeBatches
 from ln3d.geometry.cameras import orbit
+from ln3d.geometry.vectors import unit
 from ln3d.training.checkpoint import State
 from ln3d.training.ranks import ALONE
 from ln3d.training.step import fresh_state, take_step
@@ -49,6 +50,9 @@ class Noise:
 
     def camera_to_world(self, index: int) -> np.ndarray:
         return self.poses
+
+    def eyes(self, index: int) -> np.ndarray:
+        return unit(self.poses[:, :3, 3])
 
     def intrinsics(self, index: int) -> np.ndarray:
         return self.lenses
