@@ -18,6 +18,8 @@ from ln3d.training.reconstruction import encode_object, evaluation_views, recons
 from ln3d.training.vae_rendering import radiance
 
 RecipeOf = Callable[..., Recipe]
+CORNERS = np.array([[0, 0, 1], [0, 0, -1], [1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0]], np.float32)
+"""Directions to six cameras, two of them opposite each other in front."""
 
 
 def _networks(tiny_recipe: RecipeOf) -> Autoencoder:
@@ -55,7 +57,7 @@ def test_views_of_an_evaluation_are_fixed_and_held_out_where_there_are_such(
         monkeypatch.setattr(tiny_shards, "views", views)
         return evaluation_views(tiny_recipe(f"vae.supervision.held_out_views={held_out}").vae, tiny_shards)
 
-    monkeypatch.setattr(tiny_shards, "eyes", lambda index: _eyes("listed"))
+    monkeypatch.setattr(tiny_shards, "eyes", lambda index: CORNERS)
     assert chosen("[4]") == ([0, 1], [4])
     assert chosen("[0, 2, 9]") == ([1, 3], [0, 2])
     assert chosen("[]") == ([0, 1], [2, 3, 4, 5])
@@ -81,11 +83,6 @@ def test_the_encoder_sees_objects_from_all_sides_whatever_the_order_of_the_camer
         assert chosen(layout, 34, "[5, 9]") == ([0, 1, 2, 3], [5, 9])
 
 
-def _eyes(layout: str, views: int = 6) -> np.ndarray:
-    if layout == "listed":
-        corners: np.ndarray = np.array(
-            [[0, 0, 1], [0, 0, -1], [1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0]], np.float32
-        )
-        return corners[:views]
+def _eyes(layout: str, views: int) -> np.ndarray:
     poses, _ = camera_set(CameraConfig.model_validate({"layout": layout, "views": views, "elevation": 20}))
     return unit(poses[:, :3, 3])
