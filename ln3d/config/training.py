@@ -32,6 +32,10 @@ class TrainingConfig(Section):
     """Objects per step, over all processes."""
     accumulate: int = Field(1, ge=1)
     """Passes per step, each of batch / accumulate objects: less memory for the same step."""
+    optimiser: Literal["adamw", "muon"] = "adamw"
+    """What updates the weights; muon orthogonalises updates of matrices and convolutions, and AdamW has the rest."""
+    muon_factor: float = Field(1.0, gt=0)
+    """Factor on the learning rate of what muon updates; with 1 these updates are about as large as AdamW's."""
     learning_rate: float = Field(1e-3, gt=0)
     """Peak learning rate."""
     learning_rates: dict[str, Annotated[float, Field(ge=0)]] = {}
@@ -41,7 +45,7 @@ class TrainingConfig(Section):
     warmup: int = Field(100, ge=0)
     """Steps of linear warm-up."""
     weight_decay: float = Field(0.01, ge=0)
-    """AdamW's decay, of all that has two or more axes: no biases, norms and vectors."""
+    """Decay, apart from the gradient, of all that has two or more axes: no biases, norms and vectors."""
     weight_decays: dict[str, Annotated[float, Field(ge=0)]] = {}
     """The decay of sub-networks by name, such as {encoder: 0.001}, instead of weight_decay."""
     betas: tuple[float, float] = (0.9, 0.99)

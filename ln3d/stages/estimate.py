@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
@@ -15,6 +15,7 @@ from ln3d.backbones.frozen_maps import AnyFrozen
 from ln3d.backbones.frozen_names import untrained_maps
 from ln3d.backbones.perceptual import Lpips, untrained_lpips
 from ln3d.config.recipe import Recipe
+from ln3d.config.training import TrainingConfig
 from ln3d.models.autoencoder import Autoencoder
 from ln3d.models.decoder import count_parameters
 from ln3d.models.discriminator import ViewDiscriminators
@@ -24,6 +25,8 @@ from ln3d.models.views import Views
 from ln3d.nn.attention import fused_attention
 from ln3d.training.adversarial_step import build_discriminators, contest, view_kinds
 from ln3d.training.latent_step import FROZEN
+from ln3d.training.muon import orthogonalised
+from ln3d.training.optimiser import muon_matrices
 from ln3d.training.vae_losses import pictures_of
 from ln3d.training.vae_rendering import radiance, training_render
 from ln3d.training.vae_step import check_lpips, shown_pictures
@@ -38,6 +41,7 @@ PAPER_STEPS, PAPER_DAYS = 800_000, 7
 _STATE_BYTES = 20  # per weight, in fp32: itself, its gradient, AdamW's two moments, the moving average
 _STILL_BYTES = 8  # of one that does not learn: itself and the moving average
 _HEAD_BYTES = 16  # of one of discriminators, which have no moving average
+_MOMENT_BYTES = 4  # Muon has one moment where AdamW has two
 
 
 class Cost(NamedTuple):
@@ -161,9 +165,13 @@ def discriminator_weights(recipe: Recipe) -> Heads:
     return Heads(trained, sum(tensor.numel() for tensor in (*frozen.parameters(), *frozen.buffers())))
 
 
-def state_bytes(learning: int, still: int = 0, heads: Heads = NO_HEADS) -> int:
-    """Return the bytes of a training's state: of weights that learn, of those that stay, and of discriminators."""
-    return _STATE_BYTES * learning + _STILL_BYTES * still + _HEAD_BYTES * heads.trained + 4 * heads.frozen
+def state_bytes(learning: int, still: int = 0, heads: Heads = NO_HEADS, matrices: int = 0) -> int:
+    """Return the bytes of a training's state: of weights that learn, of those that stay, and of discriminators.
+
+    `matrices` says how many of those that learn are updated by Muon.
+    """
+    networks = _STATE_BYTES * learning + _STILL_BYTES * still - _MOMENT_BYTES * matrices
+    return networks + _HEAD_BYTES * heads.trained + 4 * heads.frozen
 
 
 def vae_state_bytes(recipe: Recipe, networks: Autoencoder) -> int:
@@ -176,7 +184,17 @@ def vae_state_bytes(recipe: Recipe, networks: Autoencoder) -> int:
     looking = 0 if perceptual is None else 4 * sum(buffer.numel() for buffer in perceptual.buffers())
     taught = recipe.vae.supervision.kind == "latents"
     still = sum(count_parameters(networks.get_submodule(part)) for part in FROZEN) if taught else 0
-    return looking + state_bytes(count_parameters(networks) - still, still, discriminator_weights(recipe))
+    learning = networks.encoder if taught else networks
+    matrices = sum(matrix.numel() for matrix in muon_matrices(learning, recipe.vae.training).values())
+    return looking + state_bytes(count_parameters(networks) - still, still, discriminator_weights(recipe), matrices)
+
+
+def orthogonalising_operations(networks: nn.Module, config: TrainingConfig) -> int:
+    """Return the operations of Muon in one step, which the processes share; `networks` need no contents."""
+    with _counter() as counter:
+        for matrix in muon_matrices(networks, config).values():
+            orthogonalised(torch.empty(matrix.flatten(1).shape, device="meta"))
+    return int(counter.get_total_flops())
 
 
 def _frozen_network(recipe: Recipe) -> AnyFrozen | None:
@@ -212,7 +230,7 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
     cost = vae_cost(recipe)
     with torch.device("meta"):
         networks = Autoencoder(recipe.vae)
-    operations = cost.operations * config.batch
+    operations = cost.operations * config.batch + orthogonalising_operations(networks, config)
     speed = GPUS * PEAK[config.precision] * UTILISATION
     figures = {
         "operations_per_step": operations,

@@ -37,11 +37,12 @@ def check_pictures(maps: FrozenMaps, config: VaeConfig, side: int) -> None:
 
 
 def discriminator_training(config: VaeConfig) -> TrainingConfig:
-    """Return how discriminators are trained: at learning rates that stay, else as the networks that they judge."""
+    """Return how discriminators are trained: by AdamW at rates that stay, else as the networks that they judge."""
     own = config.discriminators
     factors = {NOVEL_VIEW: own.novel_learning_rate / own.learning_rate} if NOVEL_VIEW in view_kinds(config) else {}
     rates = {"learning_rate": own.learning_rate, "learning_rates": factors, "final_learning_rate": 1.0, "warmup": 0}
-    return config.training.model_copy(update=rates | {"weight_decays": {}, "betas": own.betas})
+    adamw = {"optimiser": "adamw", "weight_decays": {}, "betas": own.betas}
+    return config.training.model_copy(update=rates | adamw)
 
 
 def contest(

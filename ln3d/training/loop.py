@@ -96,7 +96,7 @@ def train(
     with ranks.together():
         parts = own_parts(config, ranks)
         check_trackers(config.trackers)
-        state = fresh_state(task, config, device, metrics if ranks.first else None)
+        state = fresh_state(task, config, device, metrics if ranks.first else None, ranks)
         if ranks.first:
             folder.mkdir(parents=True, exist_ok=True)
             metrics.write_text("")

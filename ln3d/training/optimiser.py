@@ -1,8 +1,7 @@
-"""AdamW with a warm-up and a cosine, and its state as named tensors."""
+"""AdamW or Muon with a warm-up and a cosine, and their state as named tensors."""
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,25 +9,40 @@ from torch import Tensor, nn
 from ln3d.config.problems import did_you_mean
 from ln3d.config.training import TrainingConfig
 from ln3d.errors import RecipeError
+from ln3d.training.muon import Groups, Muon, matrices_of
+from ln3d.training.ranks import ALONE, Ranks
 
 
-def build_optimiser(networks: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
-    """Return AdamW (Loshchilov and Hutter 2019) that decays what has two or more axes: no biases, norms and vectors.
+def build_optimiser(networks: nn.Module, config: TrainingConfig, ranks: Ranks = ALONE) -> torch.optim.Optimizer:
+    """Return AdamW (Loshchilov and Hutter 2019), or Muon and AdamW for what is not Muon's.
 
-    Sub-networks may have a rate and a decay of their own. RecipeError as `check_parts`.
+    Decays what has two or more axes: no biases, norms and vectors. Sub-networks may have a rate and a decay of their
+    own. `ranks` are the processes that share Muon's work. RecipeError as `check_parts`.
     """
     check_parts(networks, config)
+    matrices = muon_matrices(networks, config)
+    learning = {name: parameter for name, parameter in networks.named_parameters() if parameter.requires_grad}
+    rest = {name: parameter for name, parameter in learning.items() if name not in matrices}
+    adamw = torch.optim.AdamW(_groups(rest, config), lr=config.learning_rate, betas=config.betas, fused=True)
+    if not matrices:
+        return adamw
+    return Muon(_groups(matrices, config, config.muon_factor), adamw, config.precision, ranks)
+
+
+def muon_matrices(networks: nn.Module, config: TrainingConfig) -> dict[str, nn.Parameter]:
+    """Return by name what Muon updates in a training under `config`: nothing where AdamW has all."""
+    matrices = matrices_of(networks) if config.optimiser == "muon" else {}
+    return {name: parameter for name, parameter in matrices.items() if parameter.requires_grad}
+
+
+def _groups(parameters: Mapping[str, nn.Parameter], config: TrainingConfig, factor: float = 1.0) -> Groups:
+    """Return `parameters` in groups of the same rate, all times `factor`, and the same decay."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in networks.named_parameters():
-        if parameter.requires_grad:
-            part = name.partition(".")[0]
-            decay = config.weight_decays.get(part, config.weight_decay) if parameter.ndim >= 2 else 0.0
-            groups.setdefault((config.learning_rates.get(part, 1.0), decay), []).append(parameter)
-    options: list[dict[str, Any]] = [
-        {"params": parameters, "factor": factor, "weight_decay": decay}
-        for (factor, decay), parameters in groups.items()
-    ]
-    return torch.optim.AdamW(options, lr=config.learning_rate, betas=config.betas, fused=True)
+    for name, parameter in parameters.items():
+        part = name.partition(".")[0]
+        decay = config.weight_decays.get(part, config.weight_decay) if parameter.ndim >= 2 else 0.0
+        groups.setdefault((factor * config.learning_rates.get(part, 1.0), decay), []).append(parameter)
+    return [{"params": held, "factor": rate, "weight_decay": decay} for (rate, decay), held in groups.items()]
 
 
 def check_parts(networks: nn.Module, config: TrainingConfig) -> None:

@@ -1,4 +1,4 @@
-"""One step of any training: the gradient of a batch, clipped; AdamW on every side; the moving average."""
+"""One step of any training: the gradient of a batch, clipped; an update on every side; the moving average."""
 
 import math
 from collections.abc import Sequence
@@ -14,18 +14,21 @@ from ln3d.training.gradients import batch_gradient
 from ln3d.training.optimiser import build_optimiser
 from ln3d.training.parts import Part
 from ln3d.training.precision import autocast
-from ln3d.training.ranks import Ranks
+from ln3d.training.ranks import ALONE, Ranks
 from ln3d.training.sides import Side, opponents_of
 from ln3d.training.task import Task
 
 
-def fresh_state(task: Task, config: TrainingConfig, device: torch.device, metrics: Path | None) -> State:
+def fresh_state(
+    task: Task, config: TrainingConfig, device: torch.device, metrics: Path | None, ranks: Ranks = ALONE
+) -> State:
     """Return the state of a training before its first step, its networks on `device` and in training mode.
 
-    `metrics` is the file that metrics are written to. RecipeError for sub-networks that there are not.
+    `metrics` is the file that metrics are written to, `ranks` the processes that share the training. RecipeError for
+    sub-networks that there are not.
     """
     networks = task.networks.to(device).train()
-    optimiser = build_optimiser(networks, config)
+    optimiser = build_optimiser(networks, config, ranks)
     return State(networks, Ema(networks, config.ema), optimiser, metrics, opponents_of(task, device))
 
 

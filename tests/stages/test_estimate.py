@@ -27,7 +27,7 @@ from ln3d.stages.estimate import (
 )
 from ln3d.training.gradients import batch_gradient
 from ln3d.training.latent_step import LatentTask
-from ln3d.training.optimiser import build_optimiser, optimiser_tensors
+from ln3d.training.optimiser import build_optimiser, muon_matrices, optimiser_tensors
 from ln3d.training.parts import own_parts
 from ln3d.training.ranks import ALONE
 from ln3d.training.vae_step import VaeTask
@@ -167,7 +167,14 @@ def test_passes_cost_as_many_without_gradient_before_them(
     assert measured(passes, task.networks.parameters()).operations == 2 * vae_cost(recipe).operations
 
 
-@pytest.mark.parametrize("overrides", [(), (*GAN, "vae.losses.adversarial=1"), LATENTS], ids=["plain", "gan", "taught"])
+MUON = ("vae.training.optimiser=muon",)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [(), (*GAN, "vae.losses.adversarial=1"), LATENTS, MUON, (*LATENTS, *MUON)],
+    ids=["plain", "gan", "taught", "muon", "taught by muon"],
+)
 def test_a_training_keeps_as_many_bytes_as_are_counted(
     tiny_shards: ShardSet, tiny_recipe: RecipeOf, overrides: tuple[str, ...]
 ) -> None:
@@ -175,7 +182,7 @@ def test_a_training_keeps_as_many_bytes_as_are_counted(
     recipe = tiny_recipe(*overrides)
     vae = VaeTask(tiny_shards, [0, 1], [], recipe.vae, recipe.seed)
     posteriors = torch.zeros(2, len(tiny_shards.objects), 3, 2, 4, 4)
-    task = LatentTask(vae, *posteriors) if overrides == LATENTS else vae
+    task = LatentTask(vae, *posteriors) if set(LATENTS) <= set(overrides) else vae
     ema, optimiser = Ema(task.networks, 0.9), build_optimiser(task.networks, recipe.vae.training)
     task.loss(task.batch(0, 0, range(2)), 3)[0].backward()
     optimiser.step()
@@ -213,6 +220,16 @@ def test_hours_are_operations_over_eight_gpus_at_the_stated_share_of_their_peak(
     assert whole["paper_hours_both_stages"] == 168
     exact = vae_cost(tiny_recipe("vae.training.precision=fp32"))
     assert whole["hours_on_8_a100"] == pytest.approx(800_000 * 2 * exact.operations / (8 * 0.4 * 19.5e12) / 3600)
+
+
+def test_what_muon_multiplies_is_counted_once_a_step(tiny_recipe: RecipeOf) -> None:
+    """Five times a matrix by its transpose, that product by itself, and both by the matrix: 2 m (2 m n + m m) each."""
+    recipe = tiny_recipe("vae.training.batch=12", *MUON)
+    matrices = muon_matrices(Autoencoder(recipe.vae), recipe.vae.training).values()
+    sides = [sorted(matrix.flatten(1).shape) for matrix in matrices]
+    expected = sum(5 * 2 * m * (2 * m * n + m * m) for m, n in sides)
+    assert expected > 0
+    assert estimate(recipe)["operations_per_step"] == 12 * vae_cost(recipe).operations + expected
 
 
 def test_discriminators_need_memory_for_their_heads_and_for_what_they_look_at(tiny_recipe: RecipeOf) -> None:

@@ -27,6 +27,7 @@ PLAIN = ()
 IMAGE = ("encoder.kind=image",)
 CROP = ("supervision.kind=crop", "supervision.crop=8", "losses.smoothness=0.5")
 UNGUIDED = ("renderer.guided_fine=0",)
+MUON = ("training.optimiser=muon",)
 INVARIANT = ("losses.depth_kind=scale_invariant",)
 FULL = ("supervision.kind=full", "losses.lpips=0.5")
 GAN = (*CROP, "discriminators.backbone=random", "losses.adversarial=0.5", "losses.adversarial_novel=0.25")
@@ -103,6 +104,8 @@ OTHERS: dict[str, tuple[tuple[str, ...], object]] = {
     "augmentation.until": (PLAIN, 0),
     "training.steps": (PLAIN, 24),
     "training.batch": (PLAIN, 3),
+    "training.optimiser": (PLAIN, "muon"),
+    "training.muon_factor": (MUON, 2),
     "training.learning_rate": (PLAIN, 2e-2),
     "training.learning_rates": (PLAIN, "{encoder: 0.5}"),
     "training.final_learning_rate": (PLAIN, 0.5),

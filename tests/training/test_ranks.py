@@ -67,6 +67,7 @@ from ln3d.seeding import generator
 from ln3d.stages import encode, train_vae
 from ln3d.talk import Talk
 from ln3d.training.loop import train
+from ln3d.training.optimiser import build_optimiser, optimiser_tensors, set_learning_rate
 from ln3d.training.ranks import ALONE, join
 from ln3d.training.vae_step import VaeTask
 
@@ -127,7 +128,21 @@ def spoilt(step, retries, samples):
         raise ArtifactError("a spoilt member")
     return 1.0
 
+def orthogonalised(ranks):
+    torch.manual_seed(0)  # three matrices for two processes, so that one of them has nothing to do at last
+    networks = nn.Sequential(nn.Linear(32, 40), nn.Linear(40, 24), nn.Linear(24, 32))
+    config = TrainingConfig(optimiser="muon", learning_rate=0.05, precision="fp32")
+    optimiser = build_optimiser(networks, config, ranks)
+    for step in range(2):
+        set_learning_rate(optimiser, 0.05)
+        for index, parameter in enumerate(networks.parameters()):
+            parameter.grad = torch.randn(parameter.shape, generator=generator(step, index))
+        optimiser.step()
+    return networks.state_dict() | optimiser_tensors(optimiser, networks)
+
 with join("cpu") as (ranks, device):
+    alone, shared = orthogonalised(ALONE), orthogonalised(ranks)
+    ends["muon"] = {name: torch.equal(tensor, shared[name]) for name, tensor in alone.items()}
     run_root = Workspace(folder / "run")
     shards = ShardSet(run_root.open("shards"))
     if ranks.first:
@@ -248,6 +263,13 @@ def test_two_processes_train_and_encode_as_one_does(together: Path) -> None:
         posterior = encode_object(networks, pictures, index, [0, 1])
         torch.testing.assert_close(latents.mean[index], posterior.mean[0], atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(latents.std[index], torch.exp(posterior.log_variance[0] / 2), atol=1e-5, rtol=1e-4)
+
+
+def test_the_number_of_processes_changes_no_bit_of_muons_steps(together: Path) -> None:
+    for index in (0, 1):
+        same = json.loads((together / f"ends-{index}.json").read_text())["muon"]
+        assert {"0.weight", "2.weight", "2.weight/momentum_buffer", "1.bias/exp_avg"} <= same.keys()
+        assert all(same.values())
 
 
 def test_the_commands_make_the_same_weights_and_latents(
