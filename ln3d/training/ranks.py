@@ -81,10 +81,10 @@ class Ranks:
         return int(tensor)
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """Return the sum over all processes."""
+        """Return the sum over all processes, in which the tensor may lie in memory in different orders."""
         if self.count == 1:
             return tensor
-        total = tensor.detach().clone()
+        total = tensor.detach().clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
         return total
 

@@ -141,6 +141,8 @@ def orthogonalised(ranks):
     return networks.state_dict() | optimiser_tensors(optimiser, networks)
 
 with join("cpu") as (ranks, device):
+    columns_first = torch.arange(6.0).view(2, 3).T
+    ends["sum"] = ranks.sum(columns_first if ranks.first else torch.zeros(3, 2)).tolist()
     alone, shared = orthogonalised(ALONE), orthogonalised(ranks)
     ends["muon"] = {name: torch.equal(tensor, shared[name]) for name, tensor in alone.items()}
     run_root = Workspace(folder / "run")
@@ -263,6 +265,11 @@ def test_two_processes_train_and_encode_as_one_does(together: Path) -> None:
         posterior = encode_object(networks, pictures, index, [0, 1])
         torch.testing.assert_close(latents.mean[index], posterior.mean[0], atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(latents.std[index], torch.exp(posterior.log_variance[0] / 2), atol=1e-5, rtol=1e-4)
+
+
+def test_sums_do_not_depend_on_the_order_in_memory(together: Path) -> None:
+    for index in (0, 1):
+        assert json.loads((together / f"ends-{index}.json").read_text())["sum"] == [[0, 3], [1, 4], [2, 5]]
 
 
 def test_the_number_of_processes_changes_no_bit_of_muons_steps(together: Path) -> None:
