@@ -185,8 +185,13 @@ def vae_state_bytes(recipe: Recipe, networks: Autoencoder) -> int:
     taught = recipe.vae.supervision.kind == "latents"
     still = sum(count_parameters(networks.get_submodule(part)) for part in FROZEN) if taught else 0
     learning = networks.encoder if taught else networks
-    matrices = sum(matrix.numel() for matrix in muon_matrices(learning, recipe.vae.training).values())
+    matrices = muon_weights(learning, recipe.vae.training)
     return looking + state_bytes(count_parameters(networks) - still, still, discriminator_weights(recipe), matrices)
+
+
+def muon_weights(networks: nn.Module, config: TrainingConfig) -> int:
+    """Return how many weights Muon updates; `networks` need no contents."""
+    return sum(matrix.numel() for matrix in muon_matrices(networks, config).values())
 
 
 def orthogonalising_operations(networks: nn.Module, config: TrainingConfig) -> int:

@@ -23,13 +23,13 @@ from ln3d.models.dit import build_denoiser
 from ln3d.report.curves import loss_curve
 from ln3d.report.sheets import contact_sheet
 from ln3d.runtime import tune_allocator
-from ln3d.stages.estimate import state_bytes
+from ln3d.stages.estimate import muon_weights, state_bytes
 from ln3d.stages.freshness import mark_of_trained, training_mark, up_to_date
 from ln3d.stages.starting_weights import open_start, start_from
 from ln3d.talk import Talk
 from ln3d.training.diffusion_step import DiffusionTask
 from ln3d.training.loop import Trained, keep_sheets, train
-from ln3d.training.optimiser import check_parts, muon_matrices
+from ln3d.training.optimiser import check_parts
 from ln3d.training.ranks import join
 
 _SHEET_SAMPLES = 10
@@ -137,7 +137,6 @@ def _plan(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
     check_parts(denoiser, recipe.diffusion.training)
     latent, training = recipe.vae.latent, recipe.diffusion.training
     parameters = count_parameters(denoiser)
-    matrices = sum(matrix.numel() for matrix in muon_matrices(denoiser, training).values())
     return {
         "stage": "train-diffusion",
         "writes": str(workspace.path("denoiser")),
@@ -146,7 +145,7 @@ def _plan(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         "tokens": 3 * denoiser.network.side**2,
         "latent": [3, latent.channels, latent.resolution, latent.resolution],
         "weights_bytes": 4 * parameters,
-        "training_bytes": state_bytes(parameters, matrices=matrices),
+        "training_bytes": state_bytes(parameters, matrices=muon_weights(denoiser, training)),
         "steps": training.steps,
         "batch": training.batch,
     }

@@ -33,7 +33,7 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(self, matrices: Groups, adamw: torch.optim.AdamW, precision: Precision, ranks: Ranks = ALONE) -> None:
-        super().__init__(matrices, {"lr": 1e-3, "weight_decay": 0.0})
+        super().__init__(matrices, {"lr": adamw.defaults["lr"]})
         self.matrices = list(self.param_groups)
         self.adamw = adamw
         self.precision = precision
